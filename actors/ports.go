@@ -1,0 +1,95 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sipmuster/muster/messages"
+)
+
+// ErrConflict is returned by Journal.Append when the stream is not at the
+// expected version or the epoch is old: somebody else owns the stream.
+var ErrConflict = errors.New("stream is owned by another writer")
+
+// ErrStoreFailed is returned by every Append after a failed sync, until the
+// journal was reopened: what the failed batch left on disk is unknown.
+var ErrStoreFailed = errors.New("the store failed and must be reopened")
+
+// Journal is the event log, as far as the actors need it. *store.Store and
+// *store.Memory satisfy it.
+type Journal interface {
+	// Append makes events durable as the versions after+1, after+2, ... of the
+	// stream. It blocks until they are synced. After ErrConflict nothing was
+	// written; after any other error the outcome is unknown and the stream
+	// must be loaded again.
+	Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error
+	// Load reads one stream: its newest snapshot (nil when none) at version,
+	// and the envelopes after it, oldest first.
+	Load(ctx context.Context, stream string) (snapshot []byte, version uint64, events []*messages.Envelope, err error)
+	// Replay walks the whole store at start: every snapshot in key order, then
+	// every envelope after the checkpoint in journal order. An event that is
+	// already part of its stream's snapshot is not delivered.
+	Replay(ctx context.Context, r Replayer) error
+	// History calls yield with the envelopes of a stream, newest first, that
+	// come before version before (0: from the newest), until yield returns
+	// false or retention ends.
+	History(ctx context.Context, stream string, before uint64, yield func(*messages.Envelope) bool) error
+}
+
+// Replayer receives what Journal.Replay reads. An error stops the walk.
+type Replayer interface {
+	Snapshot(stream string, version uint64, state []byte) error
+	Event(e *messages.Envelope) error
+}
+
+// Sender sends SIP requests. *sipadapter.Adapter satisfies it.
+type Sender interface {
+	// Send starts a client transaction and returns at once. done is called
+	// exactly once, from any goroutine, and must not block.
+	Send(req *messages.SIPRequest, done func(messages.SIPOutcome))
+}
+
+// Credential is the secret of one profile.
+type Credential struct {
+	Username string
+	Password messages.Secret
+	// HA1 is the lower-case hex of H(user:realm:password) and works only for
+	// its realm and algorithm (DIG-15); used when Password is empty.
+	HA1 messages.Secret
+}
+
+// Credentials finds the secret of a profile. Implementations are safe for
+// concurrent use.
+type Credentials interface {
+	Credential(profileID string) (Credential, bool)
+}
+
+// Observer is told what was recorded, after it is durable, and what only the
+// shell knows. *metrics.Metrics satisfies it. Methods must not block.
+type Observer interface {
+	// ProfileEvents is called per append. before and after are the API states
+	// ("registered", ...), empty for a profile that does not exist (yet, any
+	// more).
+	ProfileEvents(registrar, before, after string, started time.Time, events []*messages.ProfileEvent)
+	// ProfileRestored counts a profile that was loaded at start.
+	ProfileRestored(registrar, state string)
+	// Appended reports one append and how long it took until durable.
+	Appended(d time.Duration)
+	// Dropped counts an input that changed nothing.
+	Dropped(reason messages.Reason)
+	// ChallengeAnswered counts a question: handler is "digest" or "xsp",
+	// outcome is "answered", "refused", "timeout", "invalid" or "late".
+	ChallengeAnswered(handler, outcome string)
+	// ActorRestarted counts a profile actor that failed; parked when it will
+	// not be restarted by itself.
+	ActorRestarted(parked bool)
+	// Overdue sets how many profiles of a shard have passed their deadline
+	// without anything being done about it: the watchdog.
+	Overdue(shard, profiles int)
+	// RefreshMargin reports how long before its end a binding was refreshed;
+	// negative when it was late.
+	RefreshMargin(registrar string, margin time.Duration)
+	// Registrar reports the state of a registrar's gate.
+	Registrar(name string, waiting, inFlight int, open bool)
+}
