@@ -13,6 +13,8 @@ var (
 	ErrNotFound = errors.New("no such profile")
 	// ErrExists: a profile with this id exists already.
 	ErrExists = errors.New("profile exists already")
+	// ErrBusy: an attempt is open or the profile is being removed; try again.
+	ErrBusy = errors.New("the profile is busy, try again later")
 	// ErrStopping: the node is shutting down.
 	ErrStopping = errors.New("the node is stopping")
 	// ErrInvalid wraps what is wrong with a declaration.

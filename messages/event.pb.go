@@ -892,7 +892,10 @@ func (*ProfileDisabled) Descriptor() ([]byte, []int) {
 
 // ProfileRemoved starts the removal: the binding is withdrawn first.
 type ProfileRemoved struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// by_operator is false when the profile's row left its file; otherwise a
+	// file that still lists it does not bring it back.
+	ByOperator    bool `protobuf:"varint,1,opt,name=by_operator,json=byOperator,proto3" json:"by_operator,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -925,6 +928,13 @@ func (x *ProfileRemoved) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ProfileRemoved.ProtoReflect.Descriptor instead.
 func (*ProfileRemoved) Descriptor() ([]byte, []int) {
 	return file_messages_event_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ProfileRemoved) GetByOperator() bool {
+	if x != nil {
+		return x.ByOperator
+	}
+	return false
 }
 
 // ProfileForgotten ends the stream's life; a later ProfileAdded begins anew.
@@ -1325,9 +1335,12 @@ func (x *ChallengeReceived) GetChallenges() []*RecordedChallenge {
 }
 
 type RecordedChallenge struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Space         Space                  `protobuf:"varint,1,opt,name=space,proto3,enum=muster.v1.Space" json:"space,omitempty"`
-	Raw           string                 `protobuf:"bytes,2,opt,name=raw,proto3" json:"raw,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Space Space                  `protobuf:"varint,1,opt,name=space,proto3,enum=muster.v1.Space" json:"space,omitempty"`
+	Raw   string                 `protobuf:"bytes,2,opt,name=raw,proto3" json:"raw,omitempty"`
+	// ignored is why the challenge is not answered ("realm.unexpected", ...),
+	// empty when it may be.
+	Ignored       string `protobuf:"bytes,3,opt,name=ignored,proto3" json:"ignored,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1372,6 +1385,13 @@ func (x *RecordedChallenge) GetSpace() Space {
 func (x *RecordedChallenge) GetRaw() string {
 	if x != nil {
 		return x.Raw
+	}
+	return ""
+}
+
+func (x *RecordedChallenge) GetIgnored() string {
+	if x != nil {
+		return x.Ignored
 	}
 	return ""
 }
@@ -2219,8 +2239,10 @@ const file_messages_event_proto_rawDesc = "" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x10\n" +
 	"\x03row\x18\x03 \x01(\tR\x03row\"\x10\n" +
 	"\x0eProfileEnabled\"\x11\n" +
-	"\x0fProfileDisabled\"\x10\n" +
-	"\x0eProfileRemoved\"*\n" +
+	"\x0fProfileDisabled\"1\n" +
+	"\x0eProfileRemoved\x12\x1f\n" +
+	"\vby_operator\x18\x01 \x01(\bR\n" +
+	"byOperator\"*\n" +
 	"\x10ProfileForgotten\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x15\n" +
 	"\x13CredentialsReplaced\"\x12\n" +
@@ -2247,10 +2269,11 @@ const file_messages_event_proto_rawDesc = "" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12<\n" +
 	"\n" +
 	"challenges\x18\x03 \x03(\v2\x1c.muster.v1.RecordedChallengeR\n" +
-	"challenges\"M\n" +
+	"challenges\"g\n" +
 	"\x11RecordedChallenge\x12&\n" +
 	"\x05space\x18\x01 \x01(\x0e2\x10.muster.v1.SpaceR\x05space\x12\x10\n" +
-	"\x03raw\x18\x02 \x01(\tR\x03raw\"h\n" +
+	"\x03raw\x18\x02 \x01(\tR\x03raw\x12\x18\n" +
+	"\aignored\x18\x03 \x01(\tR\aignored\"h\n" +
 	"\x13CredentialsSupplied\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x04R\aattempt\x12\x18\n" +
 	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x1d\n" +

@@ -22,45 +22,36 @@ const (
 )
 
 // ProfileState is the snapshot of a profile: the fold of its events. Fields
-// mirror actors/profile.State.
+// mirror actors/profile.State, which explains them; times are milliseconds
+// since the Unix epoch, 0 for none.
 type ProfileState struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Spec           *ProfileSpec           `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
-	Disabled       bool                   `protobuf:"varint,2,opt,name=disabled,proto3" json:"disabled,omitempty"`
-	Removing       bool                   `protobuf:"varint,3,opt,name=removing,proto3" json:"removing,omitempty"`
-	Gone           bool                   `protobuf:"varint,4,opt,name=gone,proto3" json:"gone,omitempty"`
-	Source         string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
-	Row            string                 `protobuf:"bytes,6,opt,name=row,proto3" json:"row,omitempty"`
+	Source         string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	Row            string                 `protobuf:"bytes,3,opt,name=row,proto3" json:"row,omitempty"`
+	Disabled       bool                   `protobuf:"varint,4,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	Removing       bool                   `protobuf:"varint,5,opt,name=removing,proto3" json:"removing,omitempty"`
+	Gone           bool                   `protobuf:"varint,6,opt,name=gone,proto3" json:"gone,omitempty"`
 	CallId         string                 `protobuf:"bytes,7,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	FromTag        string                 `protobuf:"bytes,8,opt,name=from_tag,json=fromTag,proto3" json:"from_tag,omitempty"`
 	Cseq           uint32                 `protobuf:"varint,9,opt,name=cseq,proto3" json:"cseq,omitempty"`
 	BoundUntilMs   int64                  `protobuf:"varint,10,opt,name=bound_until_ms,json=boundUntilMs,proto3" json:"bound_until_ms,omitempty"`
 	GrantedSeconds uint32                 `protobuf:"varint,11,opt,name=granted_seconds,json=grantedSeconds,proto3" json:"granted_seconds,omitempty"`
-	ServiceRoute   []string               `protobuf:"bytes,12,rep,name=service_route,json=serviceRoute,proto3" json:"service_route,omitempty"`
-	Attempt        uint64                 `protobuf:"varint,13,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Active         bool                   `protobuf:"varint,14,opt,name=active,proto3" json:"active,omitempty"`
-	Purpose        AttemptPurpose         `protobuf:"varint,15,opt,name=purpose,proto3,enum=muster.v1.AttemptPurpose" json:"purpose,omitempty"`
-	Round          uint32                 `protobuf:"varint,16,opt,name=round,proto3" json:"round,omitempty"`
-	Intervals      uint32                 `protobuf:"varint,17,opt,name=intervals,proto3" json:"intervals,omitempty"`
-	Redirects      uint32                 `protobuf:"varint,18,opt,name=redirects,proto3" json:"redirects,omitempty"`
-	Adapted        uint32                 `protobuf:"varint,19,opt,name=adapted,proto3" json:"adapted,omitempty"`
-	WantedSeconds  uint32                 `protobuf:"varint,20,opt,name=wanted_seconds,json=wantedSeconds,proto3" json:"wanted_seconds,omitempty"`
-	GuardAtMs      int64                  `protobuf:"varint,21,opt,name=guard_at_ms,json=guardAtMs,proto3" json:"guard_at_ms,omitempty"`
-	NextAtMs       int64                  `protobuf:"varint,22,opt,name=next_at_ms,json=nextAtMs,proto3" json:"next_at_ms,omitempty"`
-	Failures       uint32                 `protobuf:"varint,23,opt,name=failures,proto3" json:"failures,omitempty"`
-	Halts          uint32                 `protobuf:"varint,24,opt,name=halts,proto3" json:"halts,omitempty"`
-	Halted         bool                   `protobuf:"varint,25,opt,name=halted,proto3" json:"halted,omitempty"`
-	LastStatus     uint32                 `protobuf:"varint,26,opt,name=last_status,json=lastStatus,proto3" json:"last_status,omitempty"`
-	Reason         string                 `protobuf:"bytes,27,opt,name=reason,proto3" json:"reason,omitempty"`
-	Proven         bool                   `protobuf:"varint,28,opt,name=proven,proto3" json:"proven,omitempty"`
-	Unproven       uint32                 `protobuf:"varint,29,opt,name=unproven,proto3" json:"unproven,omitempty"`
-	RefreshWanted  bool                   `protobuf:"varint,30,opt,name=refresh_wanted,json=refreshWanted,proto3" json:"refresh_wanted,omitempty"`
-	Realms         []*RealmState          `protobuf:"bytes,31,rep,name=realms,proto3" json:"realms,omitempty"`
-	Target         string                 `protobuf:"bytes,32,opt,name=target,proto3" json:"target,omitempty"`
-	Dropped        []string               `protobuf:"bytes,33,rep,name=dropped,proto3" json:"dropped,omitempty"`
-	MaybeBound     bool                   `protobuf:"varint,34,opt,name=maybe_bound,json=maybeBound,proto3" json:"maybe_bound,omitempty"`
-	Answers        []*NonceCount          `protobuf:"bytes,35,rep,name=answers,proto3" json:"answers,omitempty"`
-	NewCallId      bool                   `protobuf:"varint,36,opt,name=new_call_id,json=newCallId,proto3" json:"new_call_id,omitempty"`
+	MaybeUntilMs   int64                  `protobuf:"varint,12,opt,name=maybe_until_ms,json=maybeUntilMs,proto3" json:"maybe_until_ms,omitempty"`
+	ServiceRoute   []string               `protobuf:"bytes,13,rep,name=service_route,json=serviceRoute,proto3" json:"service_route,omitempty"`
+	Attempt        *AttemptState          `protobuf:"bytes,14,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	MinSeconds     uint32                 `protobuf:"varint,15,opt,name=min_seconds,json=minSeconds,proto3" json:"min_seconds,omitempty"`
+	NextAtMs       int64                  `protobuf:"varint,16,opt,name=next_at_ms,json=nextAtMs,proto3" json:"next_at_ms,omitempty"`
+	Failures       uint32                 `protobuf:"varint,17,opt,name=failures,proto3" json:"failures,omitempty"`
+	Halts          uint32                 `protobuf:"varint,18,opt,name=halts,proto3" json:"halts,omitempty"`
+	Halted         bool                   `protobuf:"varint,19,opt,name=halted,proto3" json:"halted,omitempty"`
+	LastStatus     uint32                 `protobuf:"varint,20,opt,name=last_status,json=lastStatus,proto3" json:"last_status,omitempty"`
+	Reason         string                 `protobuf:"bytes,21,opt,name=reason,proto3" json:"reason,omitempty"`
+	Proven         bool                   `protobuf:"varint,22,opt,name=proven,proto3" json:"proven,omitempty"`
+	Unproven       uint32                 `protobuf:"varint,23,opt,name=unproven,proto3" json:"unproven,omitempty"`
+	RefreshWanted  bool                   `protobuf:"varint,24,opt,name=refresh_wanted,json=refreshWanted,proto3" json:"refresh_wanted,omitempty"`
+	Dropped        []string               `protobuf:"bytes,25,rep,name=dropped,proto3" json:"dropped,omitempty"`
+	Realms         []*RealmState          `protobuf:"bytes,26,rep,name=realms,proto3" json:"realms,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -102,6 +93,20 @@ func (x *ProfileState) GetSpec() *ProfileSpec {
 	return nil
 }
 
+func (x *ProfileState) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ProfileState) GetRow() string {
+	if x != nil {
+		return x.Row
+	}
+	return ""
+}
+
 func (x *ProfileState) GetDisabled() bool {
 	if x != nil {
 		return x.Disabled
@@ -121,20 +126,6 @@ func (x *ProfileState) GetGone() bool {
 		return x.Gone
 	}
 	return false
-}
-
-func (x *ProfileState) GetSource() string {
-	if x != nil {
-		return x.Source
-	}
-	return ""
-}
-
-func (x *ProfileState) GetRow() string {
-	if x != nil {
-		return x.Row
-	}
-	return ""
 }
 
 func (x *ProfileState) GetCallId() string {
@@ -172,6 +163,13 @@ func (x *ProfileState) GetGrantedSeconds() uint32 {
 	return 0
 }
 
+func (x *ProfileState) GetMaybeUntilMs() int64 {
+	if x != nil {
+		return x.MaybeUntilMs
+	}
+	return 0
+}
+
 func (x *ProfileState) GetServiceRoute() []string {
 	if x != nil {
 		return x.ServiceRoute
@@ -179,65 +177,16 @@ func (x *ProfileState) GetServiceRoute() []string {
 	return nil
 }
 
-func (x *ProfileState) GetAttempt() uint64 {
+func (x *ProfileState) GetAttempt() *AttemptState {
 	if x != nil {
 		return x.Attempt
 	}
-	return 0
+	return nil
 }
 
-func (x *ProfileState) GetActive() bool {
+func (x *ProfileState) GetMinSeconds() uint32 {
 	if x != nil {
-		return x.Active
-	}
-	return false
-}
-
-func (x *ProfileState) GetPurpose() AttemptPurpose {
-	if x != nil {
-		return x.Purpose
-	}
-	return AttemptPurpose_ATTEMPT_PURPOSE_UNSPECIFIED
-}
-
-func (x *ProfileState) GetRound() uint32 {
-	if x != nil {
-		return x.Round
-	}
-	return 0
-}
-
-func (x *ProfileState) GetIntervals() uint32 {
-	if x != nil {
-		return x.Intervals
-	}
-	return 0
-}
-
-func (x *ProfileState) GetRedirects() uint32 {
-	if x != nil {
-		return x.Redirects
-	}
-	return 0
-}
-
-func (x *ProfileState) GetAdapted() uint32 {
-	if x != nil {
-		return x.Adapted
-	}
-	return 0
-}
-
-func (x *ProfileState) GetWantedSeconds() uint32 {
-	if x != nil {
-		return x.WantedSeconds
-	}
-	return 0
-}
-
-func (x *ProfileState) GetGuardAtMs() int64 {
-	if x != nil {
-		return x.GuardAtMs
+		return x.MinSeconds
 	}
 	return 0
 }
@@ -305,20 +254,6 @@ func (x *ProfileState) GetRefreshWanted() bool {
 	return false
 }
 
-func (x *ProfileState) GetRealms() []*RealmState {
-	if x != nil {
-		return x.Realms
-	}
-	return nil
-}
-
-func (x *ProfileState) GetTarget() string {
-	if x != nil {
-		return x.Target
-	}
-	return ""
-}
-
 func (x *ProfileState) GetDropped() []string {
 	if x != nil {
 		return x.Dropped
@@ -326,48 +261,164 @@ func (x *ProfileState) GetDropped() []string {
 	return nil
 }
 
-func (x *ProfileState) GetMaybeBound() bool {
+func (x *ProfileState) GetRealms() []*RealmState {
 	if x != nil {
-		return x.MaybeBound
+		return x.Realms
+	}
+	return nil
+}
+
+// AttemptState is the attempt that is open or was the last.
+type AttemptState struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Number         uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Open           bool                   `protobuf:"varint,2,opt,name=open,proto3" json:"open,omitempty"`
+	Purpose        AttemptPurpose         `protobuf:"varint,3,opt,name=purpose,proto3,enum=muster.v1.AttemptPurpose" json:"purpose,omitempty"`
+	Round          uint32                 `protobuf:"varint,4,opt,name=round,proto3" json:"round,omitempty"`
+	ExpiresSeconds uint32                 `protobuf:"varint,5,opt,name=expires_seconds,json=expiresSeconds,proto3" json:"expires_seconds,omitempty"`
+	Answers        []*NonceCount          `protobuf:"bytes,6,rep,name=answers,proto3" json:"answers,omitempty"`
+	Handler        string                 `protobuf:"bytes,7,opt,name=handler,proto3" json:"handler,omitempty"`
+	GuardAtMs      int64                  `protobuf:"varint,8,opt,name=guard_at_ms,json=guardAtMs,proto3" json:"guard_at_ms,omitempty"`
+	Intervals      uint32                 `protobuf:"varint,9,opt,name=intervals,proto3" json:"intervals,omitempty"`
+	Renamed        bool                   `protobuf:"varint,10,opt,name=renamed,proto3" json:"renamed,omitempty"`
+	Adapted        bool                   `protobuf:"varint,11,opt,name=adapted,proto3" json:"adapted,omitempty"`
+	Targets        []string               `protobuf:"bytes,12,rep,name=targets,proto3" json:"targets,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AttemptState) Reset() {
+	*x = AttemptState{}
+	mi := &file_messages_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttemptState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttemptState) ProtoMessage() {}
+
+func (x *AttemptState) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttemptState.ProtoReflect.Descriptor instead.
+func (*AttemptState) Descriptor() ([]byte, []int) {
+	return file_messages_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AttemptState) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *AttemptState) GetOpen() bool {
+	if x != nil {
+		return x.Open
 	}
 	return false
 }
 
-func (x *ProfileState) GetAnswers() []*NonceCount {
+func (x *AttemptState) GetPurpose() AttemptPurpose {
+	if x != nil {
+		return x.Purpose
+	}
+	return AttemptPurpose_ATTEMPT_PURPOSE_UNSPECIFIED
+}
+
+func (x *AttemptState) GetRound() uint32 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *AttemptState) GetExpiresSeconds() uint32 {
+	if x != nil {
+		return x.ExpiresSeconds
+	}
+	return 0
+}
+
+func (x *AttemptState) GetAnswers() []*NonceCount {
 	if x != nil {
 		return x.Answers
 	}
 	return nil
 }
 
-func (x *ProfileState) GetNewCallId() bool {
+func (x *AttemptState) GetHandler() string {
 	if x != nil {
-		return x.NewCallId
+		return x.Handler
+	}
+	return ""
+}
+
+func (x *AttemptState) GetGuardAtMs() int64 {
+	if x != nil {
+		return x.GuardAtMs
+	}
+	return 0
+}
+
+func (x *AttemptState) GetIntervals() uint32 {
+	if x != nil {
+		return x.Intervals
+	}
+	return 0
+}
+
+func (x *AttemptState) GetRenamed() bool {
+	if x != nil {
+		return x.Renamed
 	}
 	return false
 }
 
+func (x *AttemptState) GetAdapted() bool {
+	if x != nil {
+		return x.Adapted
+	}
+	return false
+}
+
+func (x *AttemptState) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
 // RealmState is what is known of one protection space and realm.
 type RealmState struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Space Space                  `protobuf:"varint,1,opt,name=space,proto3,enum=muster.v1.Space" json:"space,omitempty"`
-	Realm string                 `protobuf:"bytes,2,opt,name=realm,proto3" json:"realm,omitempty"`
-	Raw   string                 `protobuf:"bytes,3,opt,name=raw,proto3" json:"raw,omitempty"`
-	Count uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
-	// answered is the number of answers sent in the open chain.
-	Answered uint32 `protobuf:"varint,5,opt,name=answered,proto3" json:"answered,omitempty"`
-	Pinned   bool   `protobuf:"varint,6,opt,name=pinned,proto3" json:"pinned,omitempty"`
-	// reused is true while the open chain's last answer used a nonce that was
-	// learned before this chain.
-	Reused        bool   `protobuf:"varint,7,opt,name=reused,proto3" json:"reused,omitempty"`
-	Strongest     string `protobuf:"bytes,8,opt,name=strongest,proto3" json:"strongest,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Space         Space                  `protobuf:"varint,1,opt,name=space,proto3,enum=muster.v1.Space" json:"space,omitempty"`
+	Realm         string                 `protobuf:"bytes,2,opt,name=realm,proto3" json:"realm,omitempty"`
+	Raws          []string               `protobuf:"bytes,3,rep,name=raws,proto3" json:"raws,omitempty"`
+	Count         uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	Answered      uint32                 `protobuf:"varint,5,opt,name=answered,proto3" json:"answered,omitempty"`
+	Pinned        bool                   `protobuf:"varint,6,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	Cached        bool                   `protobuf:"varint,7,opt,name=cached,proto3" json:"cached,omitempty"`
+	Strongest     uint32                 `protobuf:"varint,8,opt,name=strongest,proto3" json:"strongest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RealmState) Reset() {
 	*x = RealmState{}
-	mi := &file_messages_state_proto_msgTypes[1]
+	mi := &file_messages_state_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -379,7 +430,7 @@ func (x *RealmState) String() string {
 func (*RealmState) ProtoMessage() {}
 
 func (x *RealmState) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_state_proto_msgTypes[1]
+	mi := &file_messages_state_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -392,7 +443,7 @@ func (x *RealmState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RealmState.ProtoReflect.Descriptor instead.
 func (*RealmState) Descriptor() ([]byte, []int) {
-	return file_messages_state_proto_rawDescGZIP(), []int{1}
+	return file_messages_state_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *RealmState) GetSpace() Space {
@@ -409,11 +460,11 @@ func (x *RealmState) GetRealm() string {
 	return ""
 }
 
-func (x *RealmState) GetRaw() string {
+func (x *RealmState) GetRaws() []string {
 	if x != nil {
-		return x.Raw
+		return x.Raws
 	}
-	return ""
+	return nil
 }
 
 func (x *RealmState) GetCount() uint32 {
@@ -437,76 +488,80 @@ func (x *RealmState) GetPinned() bool {
 	return false
 }
 
-func (x *RealmState) GetReused() bool {
+func (x *RealmState) GetCached() bool {
 	if x != nil {
-		return x.Reused
+		return x.Cached
 	}
 	return false
 }
 
-func (x *RealmState) GetStrongest() string {
+func (x *RealmState) GetStrongest() uint32 {
 	if x != nil {
 		return x.Strongest
 	}
-	return ""
+	return 0
 }
 
 var File_messages_state_proto protoreflect.FileDescriptor
 
 const file_messages_state_proto_rawDesc = "" +
 	"\n" +
-	"\x14messages/state.proto\x12\tmuster.v1\x1a\x14messages/event.proto\x1a\x18messages/challenge.proto\"\xd5\b\n" +
+	"\x14messages/state.proto\x12\tmuster.v1\x1a\x14messages/event.proto\x1a\x18messages/challenge.proto\"\xab\x06\n" +
 	"\fProfileState\x12*\n" +
-	"\x04spec\x18\x01 \x01(\v2\x16.muster.v1.ProfileSpecR\x04spec\x12\x1a\n" +
-	"\bdisabled\x18\x02 \x01(\bR\bdisabled\x12\x1a\n" +
-	"\bremoving\x18\x03 \x01(\bR\bremoving\x12\x12\n" +
-	"\x04gone\x18\x04 \x01(\bR\x04gone\x12\x16\n" +
-	"\x06source\x18\x05 \x01(\tR\x06source\x12\x10\n" +
-	"\x03row\x18\x06 \x01(\tR\x03row\x12\x17\n" +
+	"\x04spec\x18\x01 \x01(\v2\x16.muster.v1.ProfileSpecR\x04spec\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x10\n" +
+	"\x03row\x18\x03 \x01(\tR\x03row\x12\x1a\n" +
+	"\bdisabled\x18\x04 \x01(\bR\bdisabled\x12\x1a\n" +
+	"\bremoving\x18\x05 \x01(\bR\bremoving\x12\x12\n" +
+	"\x04gone\x18\x06 \x01(\bR\x04gone\x12\x17\n" +
 	"\acall_id\x18\a \x01(\tR\x06callId\x12\x19\n" +
 	"\bfrom_tag\x18\b \x01(\tR\afromTag\x12\x12\n" +
 	"\x04cseq\x18\t \x01(\rR\x04cseq\x12$\n" +
 	"\x0ebound_until_ms\x18\n" +
 	" \x01(\x03R\fboundUntilMs\x12'\n" +
-	"\x0fgranted_seconds\x18\v \x01(\rR\x0egrantedSeconds\x12#\n" +
-	"\rservice_route\x18\f \x03(\tR\fserviceRoute\x12\x18\n" +
-	"\aattempt\x18\r \x01(\x04R\aattempt\x12\x16\n" +
-	"\x06active\x18\x0e \x01(\bR\x06active\x123\n" +
-	"\apurpose\x18\x0f \x01(\x0e2\x19.muster.v1.AttemptPurposeR\apurpose\x12\x14\n" +
-	"\x05round\x18\x10 \x01(\rR\x05round\x12\x1c\n" +
-	"\tintervals\x18\x11 \x01(\rR\tintervals\x12\x1c\n" +
-	"\tredirects\x18\x12 \x01(\rR\tredirects\x12\x18\n" +
-	"\aadapted\x18\x13 \x01(\rR\aadapted\x12%\n" +
-	"\x0ewanted_seconds\x18\x14 \x01(\rR\rwantedSeconds\x12\x1e\n" +
-	"\vguard_at_ms\x18\x15 \x01(\x03R\tguardAtMs\x12\x1c\n" +
+	"\x0fgranted_seconds\x18\v \x01(\rR\x0egrantedSeconds\x12$\n" +
+	"\x0emaybe_until_ms\x18\f \x01(\x03R\fmaybeUntilMs\x12#\n" +
+	"\rservice_route\x18\r \x03(\tR\fserviceRoute\x121\n" +
+	"\aattempt\x18\x0e \x01(\v2\x17.muster.v1.AttemptStateR\aattempt\x12\x1f\n" +
+	"\vmin_seconds\x18\x0f \x01(\rR\n" +
+	"minSeconds\x12\x1c\n" +
 	"\n" +
-	"next_at_ms\x18\x16 \x01(\x03R\bnextAtMs\x12\x1a\n" +
-	"\bfailures\x18\x17 \x01(\rR\bfailures\x12\x14\n" +
-	"\x05halts\x18\x18 \x01(\rR\x05halts\x12\x16\n" +
-	"\x06halted\x18\x19 \x01(\bR\x06halted\x12\x1f\n" +
-	"\vlast_status\x18\x1a \x01(\rR\n" +
+	"next_at_ms\x18\x10 \x01(\x03R\bnextAtMs\x12\x1a\n" +
+	"\bfailures\x18\x11 \x01(\rR\bfailures\x12\x14\n" +
+	"\x05halts\x18\x12 \x01(\rR\x05halts\x12\x16\n" +
+	"\x06halted\x18\x13 \x01(\bR\x06halted\x12\x1f\n" +
+	"\vlast_status\x18\x14 \x01(\rR\n" +
 	"lastStatus\x12\x16\n" +
-	"\x06reason\x18\x1b \x01(\tR\x06reason\x12\x16\n" +
-	"\x06proven\x18\x1c \x01(\bR\x06proven\x12\x1a\n" +
-	"\bunproven\x18\x1d \x01(\rR\bunproven\x12%\n" +
-	"\x0erefresh_wanted\x18\x1e \x01(\bR\rrefreshWanted\x12-\n" +
-	"\x06realms\x18\x1f \x03(\v2\x15.muster.v1.RealmStateR\x06realms\x12\x16\n" +
-	"\x06target\x18  \x01(\tR\x06target\x12\x18\n" +
-	"\adropped\x18! \x03(\tR\adropped\x12\x1f\n" +
-	"\vmaybe_bound\x18\" \x01(\bR\n" +
-	"maybeBound\x12/\n" +
-	"\aanswers\x18# \x03(\v2\x15.muster.v1.NonceCountR\aanswers\x12\x1e\n" +
-	"\vnew_call_id\x18$ \x01(\bR\tnewCallId\"\xdc\x01\n" +
+	"\x06reason\x18\x15 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06proven\x18\x16 \x01(\bR\x06proven\x12\x1a\n" +
+	"\bunproven\x18\x17 \x01(\rR\bunproven\x12%\n" +
+	"\x0erefresh_wanted\x18\x18 \x01(\bR\rrefreshWanted\x12\x18\n" +
+	"\adropped\x18\x19 \x03(\tR\adropped\x12-\n" +
+	"\x06realms\x18\x1a \x03(\v2\x15.muster.v1.RealmStateR\x06realms\"\x85\x03\n" +
+	"\fAttemptState\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04open\x18\x02 \x01(\bR\x04open\x123\n" +
+	"\apurpose\x18\x03 \x01(\x0e2\x19.muster.v1.AttemptPurposeR\apurpose\x12\x14\n" +
+	"\x05round\x18\x04 \x01(\rR\x05round\x12'\n" +
+	"\x0fexpires_seconds\x18\x05 \x01(\rR\x0eexpiresSeconds\x12/\n" +
+	"\aanswers\x18\x06 \x03(\v2\x15.muster.v1.NonceCountR\aanswers\x12\x18\n" +
+	"\ahandler\x18\a \x01(\tR\ahandler\x12\x1e\n" +
+	"\vguard_at_ms\x18\b \x01(\x03R\tguardAtMs\x12\x1c\n" +
+	"\tintervals\x18\t \x01(\rR\tintervals\x12\x18\n" +
+	"\arenamed\x18\n" +
+	" \x01(\bR\arenamed\x12\x18\n" +
+	"\aadapted\x18\v \x01(\bR\aadapted\x12\x18\n" +
+	"\atargets\x18\f \x03(\tR\atargets\"\xde\x01\n" +
 	"\n" +
 	"RealmState\x12&\n" +
 	"\x05space\x18\x01 \x01(\x0e2\x10.muster.v1.SpaceR\x05space\x12\x14\n" +
-	"\x05realm\x18\x02 \x01(\tR\x05realm\x12\x10\n" +
-	"\x03raw\x18\x03 \x01(\tR\x03raw\x12\x14\n" +
+	"\x05realm\x18\x02 \x01(\tR\x05realm\x12\x12\n" +
+	"\x04raws\x18\x03 \x03(\tR\x04raws\x12\x14\n" +
 	"\x05count\x18\x04 \x01(\rR\x05count\x12\x1a\n" +
 	"\banswered\x18\x05 \x01(\rR\banswered\x12\x16\n" +
 	"\x06pinned\x18\x06 \x01(\bR\x06pinned\x12\x16\n" +
-	"\x06reused\x18\a \x01(\bR\x06reused\x12\x1c\n" +
-	"\tstrongest\x18\b \x01(\tR\tstrongestB&Z$github.com/sipmuster/muster/messagesb\x06proto3"
+	"\x06cached\x18\a \x01(\bR\x06cached\x12\x1c\n" +
+	"\tstrongest\x18\b \x01(\rR\tstrongestB&Z$github.com/sipmuster/muster/messagesb\x06proto3"
 
 var (
 	file_messages_state_proto_rawDescOnce sync.Once
@@ -520,26 +575,28 @@ func file_messages_state_proto_rawDescGZIP() []byte {
 	return file_messages_state_proto_rawDescData
 }
 
-var file_messages_state_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_messages_state_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_messages_state_proto_goTypes = []any{
 	(*ProfileState)(nil), // 0: muster.v1.ProfileState
-	(*RealmState)(nil),   // 1: muster.v1.RealmState
-	(*ProfileSpec)(nil),  // 2: muster.v1.ProfileSpec
-	(AttemptPurpose)(0),  // 3: muster.v1.AttemptPurpose
-	(*NonceCount)(nil),   // 4: muster.v1.NonceCount
-	(Space)(0),           // 5: muster.v1.Space
+	(*AttemptState)(nil), // 1: muster.v1.AttemptState
+	(*RealmState)(nil),   // 2: muster.v1.RealmState
+	(*ProfileSpec)(nil),  // 3: muster.v1.ProfileSpec
+	(AttemptPurpose)(0),  // 4: muster.v1.AttemptPurpose
+	(*NonceCount)(nil),   // 5: muster.v1.NonceCount
+	(Space)(0),           // 6: muster.v1.Space
 }
 var file_messages_state_proto_depIdxs = []int32{
-	2, // 0: muster.v1.ProfileState.spec:type_name -> muster.v1.ProfileSpec
-	3, // 1: muster.v1.ProfileState.purpose:type_name -> muster.v1.AttemptPurpose
-	1, // 2: muster.v1.ProfileState.realms:type_name -> muster.v1.RealmState
-	4, // 3: muster.v1.ProfileState.answers:type_name -> muster.v1.NonceCount
-	5, // 4: muster.v1.RealmState.space:type_name -> muster.v1.Space
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	3, // 0: muster.v1.ProfileState.spec:type_name -> muster.v1.ProfileSpec
+	1, // 1: muster.v1.ProfileState.attempt:type_name -> muster.v1.AttemptState
+	2, // 2: muster.v1.ProfileState.realms:type_name -> muster.v1.RealmState
+	4, // 3: muster.v1.AttemptState.purpose:type_name -> muster.v1.AttemptPurpose
+	5, // 4: muster.v1.AttemptState.answers:type_name -> muster.v1.NonceCount
+	6, // 5: muster.v1.RealmState.space:type_name -> muster.v1.Space
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_messages_state_proto_init() }
@@ -555,7 +612,7 @@ func file_messages_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_messages_state_proto_rawDesc), len(file_messages_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

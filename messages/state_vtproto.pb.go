@@ -48,64 +48,6 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
-	if m.NewCallId {
-		i--
-		if m.NewCallId {
-			dAtA[i] = 1
-		} else {
-			dAtA[i] = 0
-		}
-		i--
-		dAtA[i] = 0x2
-		i--
-		dAtA[i] = 0xa0
-	}
-	if len(m.Answers) > 0 {
-		for iNdEx := len(m.Answers) - 1; iNdEx >= 0; iNdEx-- {
-			size, err := m.Answers[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
-			if err != nil {
-				return 0, err
-			}
-			i -= size
-			i = protohelpers.EncodeVarint(dAtA, i, uint64(size))
-			i--
-			dAtA[i] = 0x2
-			i--
-			dAtA[i] = 0x9a
-		}
-	}
-	if m.MaybeBound {
-		i--
-		if m.MaybeBound {
-			dAtA[i] = 1
-		} else {
-			dAtA[i] = 0
-		}
-		i--
-		dAtA[i] = 0x2
-		i--
-		dAtA[i] = 0x90
-	}
-	if len(m.Dropped) > 0 {
-		for iNdEx := len(m.Dropped) - 1; iNdEx >= 0; iNdEx-- {
-			i -= len(m.Dropped[iNdEx])
-			copy(dAtA[i:], m.Dropped[iNdEx])
-			i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Dropped[iNdEx])))
-			i--
-			dAtA[i] = 0x2
-			i--
-			dAtA[i] = 0x8a
-		}
-	}
-	if len(m.Target) > 0 {
-		i -= len(m.Target)
-		copy(dAtA[i:], m.Target)
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Target)))
-		i--
-		dAtA[i] = 0x2
-		i--
-		dAtA[i] = 0x82
-	}
 	if len(m.Realms) > 0 {
 		for iNdEx := len(m.Realms) - 1; iNdEx >= 0; iNdEx-- {
 			size, err := m.Realms[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
@@ -117,7 +59,18 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 			i--
 			dAtA[i] = 0x1
 			i--
-			dAtA[i] = 0xfa
+			dAtA[i] = 0xd2
+		}
+	}
+	if len(m.Dropped) > 0 {
+		for iNdEx := len(m.Dropped) - 1; iNdEx >= 0; iNdEx-- {
+			i -= len(m.Dropped[iNdEx])
+			copy(dAtA[i:], m.Dropped[iNdEx])
+			i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Dropped[iNdEx])))
+			i--
+			dAtA[i] = 0x1
+			i--
+			dAtA[i] = 0xca
 		}
 	}
 	if m.RefreshWanted {
@@ -130,14 +83,14 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0x1
 		i--
-		dAtA[i] = 0xf0
+		dAtA[i] = 0xc0
 	}
 	if m.Unproven != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Unproven))
 		i--
 		dAtA[i] = 0x1
 		i--
-		dAtA[i] = 0xe8
+		dAtA[i] = 0xb8
 	}
 	if m.Proven {
 		i--
@@ -149,7 +102,7 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0x1
 		i--
-		dAtA[i] = 0xe0
+		dAtA[i] = 0xb0
 	}
 	if len(m.Reason) > 0 {
 		i -= len(m.Reason)
@@ -158,14 +111,14 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0x1
 		i--
-		dAtA[i] = 0xda
+		dAtA[i] = 0xaa
 	}
 	if m.LastStatus != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.LastStatus))
 		i--
 		dAtA[i] = 0x1
 		i--
-		dAtA[i] = 0xd0
+		dAtA[i] = 0xa0
 	}
 	if m.Halted {
 		i--
@@ -177,90 +130,43 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0x1
 		i--
-		dAtA[i] = 0xc8
+		dAtA[i] = 0x98
 	}
 	if m.Halts != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Halts))
 		i--
 		dAtA[i] = 0x1
 		i--
-		dAtA[i] = 0xc0
+		dAtA[i] = 0x90
 	}
 	if m.Failures != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Failures))
 		i--
 		dAtA[i] = 0x1
 		i--
-		dAtA[i] = 0xb8
+		dAtA[i] = 0x88
 	}
 	if m.NextAtMs != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.NextAtMs))
 		i--
 		dAtA[i] = 0x1
 		i--
-		dAtA[i] = 0xb0
-	}
-	if m.GuardAtMs != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.GuardAtMs))
-		i--
-		dAtA[i] = 0x1
-		i--
-		dAtA[i] = 0xa8
-	}
-	if m.WantedSeconds != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.WantedSeconds))
-		i--
-		dAtA[i] = 0x1
-		i--
-		dAtA[i] = 0xa0
-	}
-	if m.Adapted != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Adapted))
-		i--
-		dAtA[i] = 0x1
-		i--
-		dAtA[i] = 0x98
-	}
-	if m.Redirects != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Redirects))
-		i--
-		dAtA[i] = 0x1
-		i--
-		dAtA[i] = 0x90
-	}
-	if m.Intervals != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Intervals))
-		i--
-		dAtA[i] = 0x1
-		i--
-		dAtA[i] = 0x88
-	}
-	if m.Round != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Round))
-		i--
-		dAtA[i] = 0x1
-		i--
 		dAtA[i] = 0x80
 	}
-	if m.Purpose != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Purpose))
+	if m.MinSeconds != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.MinSeconds))
 		i--
 		dAtA[i] = 0x78
 	}
-	if m.Active {
-		i--
-		if m.Active {
-			dAtA[i] = 1
-		} else {
-			dAtA[i] = 0
+	if m.Attempt != nil {
+		size, err := m.Attempt.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
 		}
+		i -= size
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(size))
 		i--
-		dAtA[i] = 0x70
-	}
-	if m.Attempt != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Attempt))
-		i--
-		dAtA[i] = 0x68
+		dAtA[i] = 0x72
 	}
 	if len(m.ServiceRoute) > 0 {
 		for iNdEx := len(m.ServiceRoute) - 1; iNdEx >= 0; iNdEx-- {
@@ -268,8 +174,13 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 			copy(dAtA[i:], m.ServiceRoute[iNdEx])
 			i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.ServiceRoute[iNdEx])))
 			i--
-			dAtA[i] = 0x62
+			dAtA[i] = 0x6a
 		}
+	}
+	if m.MaybeUntilMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.MaybeUntilMs))
+		i--
+		dAtA[i] = 0x60
 	}
 	if m.GrantedSeconds != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.GrantedSeconds))
@@ -300,20 +211,6 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0x3a
 	}
-	if len(m.Row) > 0 {
-		i -= len(m.Row)
-		copy(dAtA[i:], m.Row)
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Row)))
-		i--
-		dAtA[i] = 0x32
-	}
-	if len(m.Source) > 0 {
-		i -= len(m.Source)
-		copy(dAtA[i:], m.Source)
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Source)))
-		i--
-		dAtA[i] = 0x2a
-	}
 	if m.Gone {
 		i--
 		if m.Gone {
@@ -322,7 +219,7 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 			dAtA[i] = 0
 		}
 		i--
-		dAtA[i] = 0x20
+		dAtA[i] = 0x30
 	}
 	if m.Removing {
 		i--
@@ -332,7 +229,7 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 			dAtA[i] = 0
 		}
 		i--
-		dAtA[i] = 0x18
+		dAtA[i] = 0x28
 	}
 	if m.Disabled {
 		i--
@@ -342,7 +239,21 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 			dAtA[i] = 0
 		}
 		i--
-		dAtA[i] = 0x10
+		dAtA[i] = 0x20
+	}
+	if len(m.Row) > 0 {
+		i -= len(m.Row)
+		copy(dAtA[i:], m.Row)
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Row)))
+		i--
+		dAtA[i] = 0x1a
+	}
+	if len(m.Source) > 0 {
+		i -= len(m.Source)
+		copy(dAtA[i:], m.Source)
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Source)))
+		i--
+		dAtA[i] = 0x12
 	}
 	if m.Spec != nil {
 		size, err := m.Spec.MarshalToSizedBufferVT(dAtA[:i])
@@ -353,6 +264,127 @@ func (m *ProfileState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(size))
 		i--
 		dAtA[i] = 0xa
+	}
+	return len(dAtA) - i, nil
+}
+
+func (m *AttemptState) MarshalVT() (dAtA []byte, err error) {
+	if m == nil {
+		return nil, nil
+	}
+	size := m.SizeVT()
+	dAtA = make([]byte, size)
+	n, err := m.MarshalToSizedBufferVT(dAtA[:size])
+	if err != nil {
+		return nil, err
+	}
+	return dAtA[:n], nil
+}
+
+func (m *AttemptState) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *AttemptState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	if m == nil {
+		return 0, nil
+	}
+	i := len(dAtA)
+	_ = i
+	var l int
+	_ = l
+	if m.unknownFields != nil {
+		i -= len(m.unknownFields)
+		copy(dAtA[i:], m.unknownFields)
+	}
+	if len(m.Targets) > 0 {
+		for iNdEx := len(m.Targets) - 1; iNdEx >= 0; iNdEx-- {
+			i -= len(m.Targets[iNdEx])
+			copy(dAtA[i:], m.Targets[iNdEx])
+			i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Targets[iNdEx])))
+			i--
+			dAtA[i] = 0x62
+		}
+	}
+	if m.Adapted {
+		i--
+		if m.Adapted {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x58
+	}
+	if m.Renamed {
+		i--
+		if m.Renamed {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x50
+	}
+	if m.Intervals != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Intervals))
+		i--
+		dAtA[i] = 0x48
+	}
+	if m.GuardAtMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.GuardAtMs))
+		i--
+		dAtA[i] = 0x40
+	}
+	if len(m.Handler) > 0 {
+		i -= len(m.Handler)
+		copy(dAtA[i:], m.Handler)
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Handler)))
+		i--
+		dAtA[i] = 0x3a
+	}
+	if len(m.Answers) > 0 {
+		for iNdEx := len(m.Answers) - 1; iNdEx >= 0; iNdEx-- {
+			size, err := m.Answers[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
+			if err != nil {
+				return 0, err
+			}
+			i -= size
+			i = protohelpers.EncodeVarint(dAtA, i, uint64(size))
+			i--
+			dAtA[i] = 0x32
+		}
+	}
+	if m.ExpiresSeconds != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.ExpiresSeconds))
+		i--
+		dAtA[i] = 0x28
+	}
+	if m.Round != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Round))
+		i--
+		dAtA[i] = 0x20
+	}
+	if m.Purpose != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Purpose))
+		i--
+		dAtA[i] = 0x18
+	}
+	if m.Open {
+		i--
+		if m.Open {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x10
+	}
+	if m.Number != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Number))
+		i--
+		dAtA[i] = 0x8
 	}
 	return len(dAtA) - i, nil
 }
@@ -387,16 +419,14 @@ func (m *RealmState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
-	if len(m.Strongest) > 0 {
-		i -= len(m.Strongest)
-		copy(dAtA[i:], m.Strongest)
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Strongest)))
+	if m.Strongest != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Strongest))
 		i--
-		dAtA[i] = 0x42
+		dAtA[i] = 0x40
 	}
-	if m.Reused {
+	if m.Cached {
 		i--
-		if m.Reused {
+		if m.Cached {
 			dAtA[i] = 1
 		} else {
 			dAtA[i] = 0
@@ -424,12 +454,14 @@ func (m *RealmState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0x20
 	}
-	if len(m.Raw) > 0 {
-		i -= len(m.Raw)
-		copy(dAtA[i:], m.Raw)
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Raw)))
-		i--
-		dAtA[i] = 0x1a
+	if len(m.Raws) > 0 {
+		for iNdEx := len(m.Raws) - 1; iNdEx >= 0; iNdEx-- {
+			i -= len(m.Raws[iNdEx])
+			copy(dAtA[i:], m.Raws[iNdEx])
+			i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Raws[iNdEx])))
+			i--
+			dAtA[i] = 0x1a
+		}
 	}
 	if len(m.Realm) > 0 {
 		i -= len(m.Realm)
@@ -456,6 +488,14 @@ func (m *ProfileState) SizeVT() (n int) {
 		l = m.Spec.SizeVT()
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
+	l = len(m.Source)
+	if l > 0 {
+		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	l = len(m.Row)
+	if l > 0 {
+		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
 	if m.Disabled {
 		n += 2
 	}
@@ -464,14 +504,6 @@ func (m *ProfileState) SizeVT() (n int) {
 	}
 	if m.Gone {
 		n += 2
-	}
-	l = len(m.Source)
-	if l > 0 {
-		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
-	}
-	l = len(m.Row)
-	if l > 0 {
-		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
 	l = len(m.CallId)
 	if l > 0 {
@@ -490,38 +522,21 @@ func (m *ProfileState) SizeVT() (n int) {
 	if m.GrantedSeconds != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.GrantedSeconds))
 	}
+	if m.MaybeUntilMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.MaybeUntilMs))
+	}
 	if len(m.ServiceRoute) > 0 {
 		for _, s := range m.ServiceRoute {
 			l = len(s)
 			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 		}
 	}
-	if m.Attempt != 0 {
-		n += 1 + protohelpers.SizeOfVarint(uint64(m.Attempt))
+	if m.Attempt != nil {
+		l = m.Attempt.SizeVT()
+		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
-	if m.Active {
-		n += 2
-	}
-	if m.Purpose != 0 {
-		n += 1 + protohelpers.SizeOfVarint(uint64(m.Purpose))
-	}
-	if m.Round != 0 {
-		n += 2 + protohelpers.SizeOfVarint(uint64(m.Round))
-	}
-	if m.Intervals != 0 {
-		n += 2 + protohelpers.SizeOfVarint(uint64(m.Intervals))
-	}
-	if m.Redirects != 0 {
-		n += 2 + protohelpers.SizeOfVarint(uint64(m.Redirects))
-	}
-	if m.Adapted != 0 {
-		n += 2 + protohelpers.SizeOfVarint(uint64(m.Adapted))
-	}
-	if m.WantedSeconds != 0 {
-		n += 2 + protohelpers.SizeOfVarint(uint64(m.WantedSeconds))
-	}
-	if m.GuardAtMs != 0 {
-		n += 2 + protohelpers.SizeOfVarint(uint64(m.GuardAtMs))
+	if m.MinSeconds != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.MinSeconds))
 	}
 	if m.NextAtMs != 0 {
 		n += 2 + protohelpers.SizeOfVarint(uint64(m.NextAtMs))
@@ -551,33 +566,70 @@ func (m *ProfileState) SizeVT() (n int) {
 	if m.RefreshWanted {
 		n += 3
 	}
-	if len(m.Realms) > 0 {
-		for _, e := range m.Realms {
-			l = e.SizeVT()
-			n += 2 + l + protohelpers.SizeOfVarint(uint64(l))
-		}
-	}
-	l = len(m.Target)
-	if l > 0 {
-		n += 2 + l + protohelpers.SizeOfVarint(uint64(l))
-	}
 	if len(m.Dropped) > 0 {
 		for _, s := range m.Dropped {
 			l = len(s)
 			n += 2 + l + protohelpers.SizeOfVarint(uint64(l))
 		}
 	}
-	if m.MaybeBound {
-		n += 3
-	}
-	if len(m.Answers) > 0 {
-		for _, e := range m.Answers {
+	if len(m.Realms) > 0 {
+		for _, e := range m.Realms {
 			l = e.SizeVT()
 			n += 2 + l + protohelpers.SizeOfVarint(uint64(l))
 		}
 	}
-	if m.NewCallId {
-		n += 3
+	n += len(m.unknownFields)
+	return n
+}
+
+func (m *AttemptState) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	if m.Number != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Number))
+	}
+	if m.Open {
+		n += 2
+	}
+	if m.Purpose != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Purpose))
+	}
+	if m.Round != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Round))
+	}
+	if m.ExpiresSeconds != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.ExpiresSeconds))
+	}
+	if len(m.Answers) > 0 {
+		for _, e := range m.Answers {
+			l = e.SizeVT()
+			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+		}
+	}
+	l = len(m.Handler)
+	if l > 0 {
+		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.GuardAtMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.GuardAtMs))
+	}
+	if m.Intervals != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Intervals))
+	}
+	if m.Renamed {
+		n += 2
+	}
+	if m.Adapted {
+		n += 2
+	}
+	if len(m.Targets) > 0 {
+		for _, s := range m.Targets {
+			l = len(s)
+			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+		}
 	}
 	n += len(m.unknownFields)
 	return n
@@ -596,9 +648,11 @@ func (m *RealmState) SizeVT() (n int) {
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
-	l = len(m.Raw)
-	if l > 0 {
-		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	if len(m.Raws) > 0 {
+		for _, s := range m.Raws {
+			l = len(s)
+			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+		}
 	}
 	if m.Count != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Count))
@@ -609,12 +663,11 @@ func (m *RealmState) SizeVT() (n int) {
 	if m.Pinned {
 		n += 2
 	}
-	if m.Reused {
+	if m.Cached {
 		n += 2
 	}
-	l = len(m.Strongest)
-	if l > 0 {
-		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	if m.Strongest != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Strongest))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -686,66 +739,6 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 			}
 			iNdEx = postIndex
 		case 2:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Disabled", wireType)
-			}
-			var v int
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				v |= int(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-			m.Disabled = bool(v != 0)
-		case 3:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Removing", wireType)
-			}
-			var v int
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				v |= int(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-			m.Removing = bool(v != 0)
-		case 4:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Gone", wireType)
-			}
-			var v int
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				v |= int(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-			m.Gone = bool(v != 0)
-		case 5:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Source", wireType)
 			}
@@ -777,7 +770,7 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Source = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
-		case 6:
+		case 3:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Row", wireType)
 			}
@@ -809,6 +802,66 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Row = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Disabled", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Disabled = bool(v != 0)
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Removing", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Removing = bool(v != 0)
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Gone", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Gone = bool(v != 0)
 		case 7:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field CallId", wireType)
@@ -931,6 +984,25 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 		case 12:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field MaybeUntilMs", wireType)
+			}
+			m.MaybeUntilMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.MaybeUntilMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 13:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field ServiceRoute", wireType)
 			}
@@ -962,11 +1034,11 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 			}
 			m.ServiceRoute = append(m.ServiceRoute, string(dAtA[iNdEx:postIndex]))
 			iNdEx = postIndex
-		case 13:
-			if wireType != 0 {
+		case 14:
+			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Attempt", wireType)
 			}
-			m.Attempt = 0
+			var msglen int
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return protohelpers.ErrIntOverflow
@@ -976,36 +1048,33 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				m.Attempt |= uint64(b&0x7F) << shift
+				msglen |= int(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
 			}
-		case 14:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Active", wireType)
+			if msglen < 0 {
+				return protohelpers.ErrInvalidLength
 			}
-			var v int
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				v |= int(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
 			}
-			m.Active = bool(v != 0)
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if m.Attempt == nil {
+				m.Attempt = &AttemptState{}
+			}
+			if err := m.Attempt.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
 		case 15:
 			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Purpose", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field MinSeconds", wireType)
 			}
-			m.Purpose = 0
+			m.MinSeconds = 0
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return protohelpers.ErrIntOverflow
@@ -1015,126 +1084,12 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				m.Purpose |= AttemptPurpose(b&0x7F) << shift
+				m.MinSeconds |= uint32(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
 			}
 		case 16:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Round", wireType)
-			}
-			m.Round = 0
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				m.Round |= uint32(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-		case 17:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Intervals", wireType)
-			}
-			m.Intervals = 0
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				m.Intervals |= uint32(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-		case 18:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Redirects", wireType)
-			}
-			m.Redirects = 0
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				m.Redirects |= uint32(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-		case 19:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Adapted", wireType)
-			}
-			m.Adapted = 0
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				m.Adapted |= uint32(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-		case 20:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field WantedSeconds", wireType)
-			}
-			m.WantedSeconds = 0
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				m.WantedSeconds |= uint32(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-		case 21:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field GuardAtMs", wireType)
-			}
-			m.GuardAtMs = 0
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				m.GuardAtMs |= int64(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-		case 22:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field NextAtMs", wireType)
 			}
@@ -1153,7 +1108,7 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
-		case 23:
+		case 17:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Failures", wireType)
 			}
@@ -1172,7 +1127,7 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
-		case 24:
+		case 18:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Halts", wireType)
 			}
@@ -1191,7 +1146,7 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
-		case 25:
+		case 19:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Halted", wireType)
 			}
@@ -1211,7 +1166,7 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Halted = bool(v != 0)
-		case 26:
+		case 20:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field LastStatus", wireType)
 			}
@@ -1230,7 +1185,7 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
-		case 27:
+		case 21:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Reason", wireType)
 			}
@@ -1262,7 +1217,7 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Reason = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
-		case 28:
+		case 22:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Proven", wireType)
 			}
@@ -1282,7 +1237,7 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Proven = bool(v != 0)
-		case 29:
+		case 23:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Unproven", wireType)
 			}
@@ -1301,7 +1256,7 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
-		case 30:
+		case 24:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field RefreshWanted", wireType)
 			}
@@ -1321,7 +1276,39 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.RefreshWanted = bool(v != 0)
-		case 31:
+		case 25:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Dropped", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Dropped = append(m.Dropped, string(dAtA[iNdEx:postIndex]))
+			iNdEx = postIndex
+		case 26:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Realms", wireType)
 			}
@@ -1355,73 +1342,79 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
-		case 32:
-			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Target", wireType)
+		default:
+			iNdEx = preIndex
+			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
+			if err != nil {
+				return err
 			}
-			var stringLen uint64
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				stringLen |= uint64(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-			intStringLen := int(stringLen)
-			if intStringLen < 0 {
+			if (skippy < 0) || (iNdEx+skippy) < 0 {
 				return protohelpers.ErrInvalidLength
 			}
-			postIndex := iNdEx + intStringLen
-			if postIndex < 0 {
-				return protohelpers.ErrInvalidLength
-			}
-			if postIndex > l {
+			if (iNdEx + skippy) > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Target = string(dAtA[iNdEx:postIndex])
-			iNdEx = postIndex
-		case 33:
-			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Dropped", wireType)
+			m.unknownFields = append(m.unknownFields, dAtA[iNdEx:iNdEx+skippy]...)
+			iNdEx += skippy
+		}
+	}
+
+	if iNdEx > l {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+func (m *AttemptState) UnmarshalVT(dAtA []byte) error {
+	l := len(dAtA)
+	iNdEx := 0
+	for iNdEx < l {
+		preIndex := iNdEx
+		var wire uint64
+		for shift := uint(0); ; shift += 7 {
+			if shift >= 64 {
+				return protohelpers.ErrIntOverflow
 			}
-			var stringLen uint64
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				stringLen |= uint64(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
-			intStringLen := int(stringLen)
-			if intStringLen < 0 {
-				return protohelpers.ErrInvalidLength
-			}
-			postIndex := iNdEx + intStringLen
-			if postIndex < 0 {
-				return protohelpers.ErrInvalidLength
-			}
-			if postIndex > l {
+			if iNdEx >= l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Dropped = append(m.Dropped, string(dAtA[iNdEx:postIndex]))
-			iNdEx = postIndex
-		case 34:
+			b := dAtA[iNdEx]
+			iNdEx++
+			wire |= uint64(b&0x7F) << shift
+			if b < 0x80 {
+				break
+			}
+		}
+		fieldNum := int32(wire >> 3)
+		wireType := int(wire & 0x7)
+		if wireType == 4 {
+			return fmt.Errorf("proto: AttemptState: wiretype end group for non-group")
+		}
+		if fieldNum <= 0 {
+			return fmt.Errorf("proto: AttemptState: illegal tag %d (wire type %d)", fieldNum, wire)
+		}
+		switch fieldNum {
+		case 1:
 			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field MaybeBound", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Number", wireType)
+			}
+			m.Number = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Number |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 2:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Open", wireType)
 			}
 			var v int
 			for shift := uint(0); ; shift += 7 {
@@ -1438,8 +1431,65 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
-			m.MaybeBound = bool(v != 0)
-		case 35:
+			m.Open = bool(v != 0)
+		case 3:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Purpose", wireType)
+			}
+			m.Purpose = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Purpose |= AttemptPurpose(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Round", wireType)
+			}
+			m.Round = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Round |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ExpiresSeconds", wireType)
+			}
+			m.ExpiresSeconds = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.ExpiresSeconds |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 6:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Answers", wireType)
 			}
@@ -1473,9 +1523,79 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
-		case 36:
+		case 7:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Handler", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Handler = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 8:
 			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field NewCallId", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field GuardAtMs", wireType)
+			}
+			m.GuardAtMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.GuardAtMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Intervals", wireType)
+			}
+			m.Intervals = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Intervals |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 10:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Renamed", wireType)
 			}
 			var v int
 			for shift := uint(0); ; shift += 7 {
@@ -1492,7 +1612,59 @@ func (m *ProfileState) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
-			m.NewCallId = bool(v != 0)
+			m.Renamed = bool(v != 0)
+		case 11:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Adapted", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Adapted = bool(v != 0)
+		case 12:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Targets", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Targets = append(m.Targets, string(dAtA[iNdEx:postIndex]))
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -1597,7 +1769,7 @@ func (m *RealmState) UnmarshalVT(dAtA []byte) error {
 			iNdEx = postIndex
 		case 3:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Raw", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Raws", wireType)
 			}
 			var stringLen uint64
 			for shift := uint(0); ; shift += 7 {
@@ -1625,7 +1797,7 @@ func (m *RealmState) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Raw = string(dAtA[iNdEx:postIndex])
+			m.Raws = append(m.Raws, string(dAtA[iNdEx:postIndex]))
 			iNdEx = postIndex
 		case 4:
 			if wireType != 0 {
@@ -1687,7 +1859,7 @@ func (m *RealmState) UnmarshalVT(dAtA []byte) error {
 			m.Pinned = bool(v != 0)
 		case 7:
 			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Reused", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Cached", wireType)
 			}
 			var v int
 			for shift := uint(0); ; shift += 7 {
@@ -1704,12 +1876,12 @@ func (m *RealmState) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
-			m.Reused = bool(v != 0)
+			m.Cached = bool(v != 0)
 		case 8:
-			if wireType != 2 {
+			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Strongest", wireType)
 			}
-			var stringLen uint64
+			m.Strongest = 0
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return protohelpers.ErrIntOverflow
@@ -1719,24 +1891,11 @@ func (m *RealmState) UnmarshalVT(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				stringLen |= uint64(b&0x7F) << shift
+				m.Strongest |= uint32(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
 			}
-			intStringLen := int(stringLen)
-			if intStringLen < 0 {
-				return protohelpers.ErrInvalidLength
-			}
-			postIndex := iNdEx + intStringLen
-			if postIndex < 0 {
-				return protohelpers.ErrInvalidLength
-			}
-			if postIndex > l {
-				return io.ErrUnexpectedEOF
-			}
-			m.Strongest = string(dAtA[iNdEx:postIndex])
-			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -1,0 +1,397 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/messages"
+)
+
+// Shards is the number of shards, fixed for ever: it is part of the store's
+// format.
+const Shards = 1024
+
+// FarmOptions are what a Farm is made of. All but Logger are required.
+type FarmOptions struct {
+	Journal     Journal
+	Sender      Sender
+	Credentials Credentials
+	Observer    Observer
+	// Token returns 32 hexadecimal digits from a cryptographic source.
+	Token func() string
+	// Registrars are the targets at start; see SetRegistrars.
+	Registrars []Registrar
+	// Logger defaults to one that discards.
+	Logger *slog.Logger
+	// SecretGone is told the id of a profile that was forgotten, so that its
+	// secret can go too; nil does nothing.
+	SecretGone func(id string)
+}
+
+// Farm hosts the profiles of a node. Its methods are safe for concurrent use
+// between Start and Stop.
+type Farm struct {
+	journal     Journal
+	sender      Sender
+	credentials Credentials
+	observer    Observer
+	token       func() string
+	log         *slog.Logger
+	secretGone  func(id string)
+
+	system     *actor.ActorSystem
+	root       *actor.RootContext
+	shards     [Shards]*actor.PID
+	restored   [Shards]*shardActor
+	digests    *actor.PID
+	registrars atomic.Pointer[map[string]registrar]
+	changing   sync.Mutex // serialises SetRegistrars
+	stopping   atomic.Bool
+	stopped    chan struct{}
+}
+
+// registrar is one target with what is derived from its configuration.
+type registrar struct {
+	config Registrar
+	policy profile.Policy
+	pid    *actor.PID
+}
+
+// NewFarm builds a farm; nothing runs before Start.
+func NewFarm(o FarmOptions) *Farm {
+	f := &Farm{
+		journal: o.Journal, sender: o.Sender, credentials: o.Credentials, observer: o.Observer,
+		token: o.Token, log: o.Logger, secretGone: o.SecretGone, stopped: make(chan struct{}),
+	}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
+	}
+	f.log = f.log.With("component", "actors")
+	if f.secretGone == nil {
+		f.secretGone = func(string) {}
+	}
+	// The library logs messages and panic values, which can hold an answer to
+	// a challenge (S-62). What matters is logged by us.
+	f.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
+		return slog.New(slog.DiscardHandler)
+	}))
+	f.root = f.system.Root
+	f.registrars.Store(&map[string]registrar{})
+	f.digests = f.spawnDigests()
+	f.setRegistrars(o.Registrars)
+	for i := range f.restored {
+		f.restored[i] = newShard(f, i)
+	}
+	return f
+}
+
+// spawnDigests starts the DigestActors: one per processor, and one in front
+// that hands the questions out in turn.
+func (f *Farm) spawnDigests() *actor.PID {
+	key := []byte(f.token())
+	pool := make([]*actor.PID, runtime.GOMAXPROCS(0))
+	for i := range pool {
+		pool[i] = f.root.Spawn(actor.PropsFromProducer(func() actor.Actor {
+			return &digestActor{credentials: f.credentials, token: f.token, sessKey: key}
+		}))
+	}
+	if len(pool) == 1 {
+		return pool[0]
+	}
+	next := 0
+	return f.root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
+		if _, ok := ctx.Message().(*messages.AuthChallenge); ok {
+			ctx.Forward(pool[next%len(pool)])
+			next++
+		}
+	}))
+}
+
+// Start replays the journal and starts the shards. Profiles with a live
+// binding cause no request.
+func (f *Farm) Start(ctx context.Context) error {
+	r := &restorer{farm: f}
+	if err := f.journal.Replay(ctx, r); err != nil {
+		return fmt.Errorf("replay the journal: %w", err)
+	}
+	r.finish()
+	for i, s := range f.restored {
+		pid, err := f.root.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return s }), fmt.Sprintf("shard-%04d", i))
+		if err != nil {
+			return fmt.Errorf("start shard %d: %w", i, err)
+		}
+		f.shards[i] = pid
+	}
+	return nil
+}
+
+// Stop ends the farm: no fresh attempt begins, open ones finish or are left as
+// they are recorded, until ctx ends. With withdraw every binding is removed
+// first, at the registrars' pace.
+func (f *Farm) Stop(ctx context.Context, withdraw bool) {
+	if f.stopping.Swap(true) {
+		return
+	}
+	f.Hold(true)
+	if withdraw {
+		const settle = 5 * time.Second
+		short, cancel := context.WithTimeout(ctx, settle)
+		f.drain(short)
+		cancel()
+		f.withdrawAll(ctx)
+	}
+	f.drain(ctx)
+	close(f.stopped)
+	var waits []*actor.PID
+	waits = append(waits, f.shards[:]...)
+	f.eachGate(func(_ string, r registrar) { waits = append(waits, r.pid) })
+	waits = append(waits, f.digests)
+	for _, pid := range waits {
+		if pid != nil {
+			// Bounded: an actor that hangs in an append must not hold the exit.
+			_ = f.root.StopFuture(pid).Wait()
+		}
+	}
+	f.system.Shutdown()
+}
+
+// Hold stops fresh attempts, or lets them go on: for a shutdown, and while the
+// store has failed and nothing may leave.
+func (f *Farm) Hold(on bool) {
+	f.eachGate(func(_ string, r registrar) { f.root.Send(r.pid, &holdGate{on: on}) })
+}
+
+// drain waits until no attempt is open.
+func (f *Farm) drain(ctx context.Context) {
+	for {
+		open := 0
+		for _, v := range f.gateViews(ctx) {
+			open += v.inFlight
+		}
+		if open == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			f.log.Warn("attempts still open at shutdown; they are recorded and will be recovered", "open", open)
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// withdrawAll removes every binding, and waits until that is done.
+func (f *Farm) withdrawAll(ctx context.Context) {
+	var bound []string
+	f.visitAll(ctx, func(e *entry) {
+		if e.cell.Load().state.MayBeBound() {
+			bound = append(bound, e.id)
+		}
+	})
+	f.log.Info("removing all bindings", "bindings", len(bound))
+	var wg sync.WaitGroup
+	// Open attempts are bounded here instead of by the gates: a withdrawal
+	// takes its turn at the pace, not at the concurrency.
+	slots := make(chan struct{}, 256)
+	for _, id := range bound {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			f.log.Warn("not all bindings were removed in time; the others end by themselves")
+			return
+		}
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			defer func() { <-slots }()
+			done := make(chan struct{})
+			f.root.Send(f.shardOf(id), &order{id: id, command: profile.Withdraw{}, contacts: func([]messages.ContactBinding, error) { close(done) }})
+			select {
+			case <-done:
+			case <-ctx.Done():
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+// SetRegistrars replaces the targets. A registrar that is gone keeps its
+// profiles, which then say so.
+func (f *Farm) SetRegistrars(rs []Registrar) { f.setRegistrars(rs) }
+
+func (f *Farm) setRegistrars(rs []Registrar) {
+	f.changing.Lock()
+	defer f.changing.Unlock()
+	old := *f.registrars.Load()
+	next := make(map[string]registrar, len(rs))
+	for _, config := range rs {
+		r, known := old[config.Name]
+		r.config, r.policy = config, policyOf(config)
+		if known {
+			f.root.Send(r.pid, &reconfigure{registrar: config})
+		} else {
+			a := &registrarActor{farm: f, name: config.Name, gate: newGate(config.Rate, config.Concurrency)}
+			r.pid = f.root.Spawn(actor.PropsFromProducer(func() actor.Actor { return a }))
+		}
+		next[config.Name] = r
+	}
+	f.registrars.Store(&next)
+	for name, r := range old {
+		if _, kept := next[name]; !kept {
+			f.root.Stop(r.pid)
+		}
+	}
+}
+
+func policyOf(r Registrar) profile.Policy {
+	p := profile.Policy{
+		Expires: r.Expires, Tolerate: r.Tolerate, RequireProof: r.RequireProof,
+		RetryBase: r.RetryBase, RetryMax: r.RetryMax,
+	}
+	p.Challenge.Realms, p.Challenge.Algorithms = r.Realms, r.Algorithms
+	if len(r.Algorithms) == 0 {
+		p.Challenge.Algorithms = []string{"SHA-512-256", "SHA-256", "MD5"}
+	}
+	p.Challenge.AllowDowngrade = r.AllowDowngrade
+	for _, uri := range []string{r.URI, r.OutboundProxy} {
+		if host := profile.HostOf(uri); host != "" {
+			p.Targets = append(p.Targets, host)
+		}
+	}
+	return p
+}
+
+func (f *Farm) registrar(name string) (registrar, bool) {
+	r, ok := (*f.registrars.Load())[name]
+	return r, ok
+}
+
+func (f *Farm) policy(name string) profile.Policy {
+	r, _ := f.registrar(name)
+	return r.policy
+}
+
+// toGate sends to a registrar's actor; false when there is no such registrar.
+func (f *Farm) toGate(name string, message any) bool {
+	r, ok := f.registrar(name)
+	if ok {
+		f.root.Send(r.pid, message)
+	}
+	return ok
+}
+
+func (f *Farm) eachGate(do func(name string, r registrar)) {
+	for name, r := range *f.registrars.Load() {
+		do(name, r)
+	}
+}
+
+// handler finds an authenticator by name.
+func (f *Farm) handler(name string) (*actor.PID, bool) {
+	if name == digestHandler {
+		return f.digests, true
+	}
+	return nil, false
+}
+
+// Shard is the number of the shard of a profile.
+func Shard(id string) int {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id))
+	return int(h.Sum64() % Shards)
+}
+
+func (f *Farm) shardOf(id string) *actor.PID { return f.shards[Shard(id)] }
+
+// after runs do later unless the farm has stopped by then.
+func (f *Farm) after(d time.Duration, do func()) {
+	time.AfterFunc(d, func() {
+		select {
+		case <-f.stopped:
+		default:
+			do()
+		}
+	})
+}
+
+// restorer rebuilds the shards' entries from the journal.
+type restorer struct{ farm *Farm }
+
+func (r *restorer) entry(stream string) (*entry, bool) {
+	id, ok := strings.CutPrefix(stream, "p/")
+	if !ok {
+		return nil, false
+	}
+	s := r.farm.restored[Shard(id)]
+	e, known := s.entries[id]
+	if !known {
+		e = newEntry(id)
+		s.entries[id] = e
+	}
+	return e, true
+}
+
+// Snapshot implements Replayer.
+func (r *restorer) Snapshot(stream string, version uint64, b []byte) error {
+	e, ok := r.entry(stream)
+	if !ok {
+		return nil
+	}
+	state, err := profile.Unmarshal(b)
+	if err != nil {
+		return fmt.Errorf("snapshot of %s: %w", stream, err)
+	}
+	e.cell.Store(&versioned{state: state, version: version})
+	return nil
+}
+
+// Event implements Replayer. A stream with an event that this release does not
+// know is parked: it does nothing, and says so.
+func (r *restorer) Event(env *messages.Envelope) error {
+	e, ok := r.entry(env.GetStream())
+	if !ok {
+		return nil
+	}
+	if e.crashes.parked {
+		return nil
+	}
+	if env.GetProfile().TypeName() == "" {
+		r.farm.log.Error("unknown event: the journal was written by a later release; the profile is parked",
+			"profile", e.id, "version", env.GetVersion())
+		e.crashes.parked = true
+		r.farm.observer.ActorRestarted(true)
+		return nil
+	}
+	v := e.cell.Load()
+	e.cell.Store(&versioned{state: profile.Apply(v.state, env.GetProfile()), version: env.GetVersion()})
+	return nil
+}
+
+// finish drops what has ended and counts the rest.
+func (r *restorer) finish() {
+	for _, s := range r.farm.restored {
+		for id, e := range s.entries {
+			state := e.cell.Load().state
+			if !state.Exists() && state.Source != "file" {
+				delete(s.entries, id)
+				continue
+			}
+			if state.Exists() {
+				r.farm.observer.ProfileRestored(state.Spec.Registrar, state.Status())
+			}
+		}
+	}
+}
+
+var errTimeout = errors.New("the profile did not answer in time")

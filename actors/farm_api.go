@@ -1,0 +1,346 @@
+package actors
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/messages"
+)
+
+// commandLimit bounds how long a command waits for its events to be durable.
+const commandLimit = 10 * time.Second
+
+// fetchLimit bounds a fetch, which waits for the registrar.
+const fetchLimit = 60 * time.Second
+
+// Do gives a command to one profile and waits until what it causes is durable.
+func (f *Farm) Do(ctx context.Context, id string, command profile.Command) (ProfileView, error) {
+	if f.stopping.Load() {
+		return ProfileView{}, ErrStopping
+	}
+	type answer struct {
+		v   versioned
+		err error
+	}
+	answers := make(chan answer, 1)
+	f.root.Send(f.shardOf(id), &order{id: id, command: command, done: func(v versioned, err error) {
+		answers <- answer{v, err}
+	}})
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	defer cancel()
+	select {
+	case a := <-answers:
+		if a.err != nil {
+			return ProfileView{}, a.err
+		}
+		return f.view(id, a.v.state, false), nil
+	case <-ctx.Done():
+		return ProfileView{}, errTimeout
+	}
+}
+
+// Declared is a declaration on its way into the farm.
+type Declared struct {
+	ID      string
+	Command profile.Declare
+}
+
+// Declare declares many profiles at once and returns what became of each.
+// With dry nothing changes.
+func (f *Farm) Declare(ctx context.Context, ds []Declared, dry bool) []ImportResult {
+	results := make([]ImportResult, len(ds))
+	batches := map[int][]declaration{}
+	for i, d := range ds {
+		results[i] = ImportResult{ID: d.ID, Result: ResultInvalid, Error: errTimeout.Error()}
+		shard := Shard(d.ID)
+		batches[shard] = append(batches[shard], declaration{index: i, id: d.ID, command: d.Command, dry: dry})
+	}
+	if f.stopping.Load() {
+		for i := range results {
+			results[i].Error = ErrStopping.Error()
+		}
+		return results
+	}
+	type outcome struct {
+		index  int
+		result string
+		err    error
+	}
+	outcomes := make(chan outcome, len(ds))
+	for shard, batch := range batches {
+		f.root.Send(f.shards[shard], &declareBatch{declarations: batch, done: func(index int, result string, err error) {
+			outcomes <- outcome{index, result, err}
+		}})
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandLimit+time.Duration(len(ds))*time.Millisecond)
+	defer cancel()
+	for range ds {
+		select {
+		case o := <-outcomes:
+			results[o.index].Result, results[o.index].Error = o.result, ""
+			if o.err != nil {
+				results[o.index].Result, results[o.index].Error = ResultInvalid, o.err.Error()
+			}
+		case <-ctx.Done():
+			return results
+		}
+	}
+	return results
+}
+
+// Profile returns one profile.
+func (f *Farm) Profile(ctx context.Context, id string) (ProfileView, error) {
+	state, waiting, err := f.State(ctx, id)
+	if err != nil {
+		return ProfileView{}, err
+	}
+	return f.view(id, state, waiting), nil
+}
+
+// State returns the durable state of one profile.
+func (f *Farm) State(ctx context.Context, id string) (state profile.State, waiting bool, err error) {
+	done := make(chan struct{})
+	found := false
+	f.root.Send(f.shardOf(id), &visitOne{id: id, done: done, f: func(e *entry) {
+		if e != nil {
+			state, waiting = e.cell.Load().state, e.waiting
+			found = state.Exists()
+		}
+	}})
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return profile.State{}, false, ctx.Err()
+	case <-f.stopped:
+		return profile.State{}, false, ErrStopping
+	}
+	if !found {
+		return profile.State{}, false, ErrNotFound
+	}
+	return state, waiting, nil
+}
+
+// Profiles returns a page of profiles in the order of shard and id, so that
+// a page costs a few shards, not the whole farm.
+func (f *Farm) Profiles(ctx context.Context, q Query) (Page, error) {
+	const defaultLimit, maxLimit = 100, 1000
+	limit := q.Limit
+	if limit <= 0 {
+		limit = defaultLimit
+	}
+	limit = min(limit, maxLimit)
+	first := 0
+	if q.After != "" {
+		first = Shard(q.After)
+	}
+	page := Page{Profiles: []ProfileView{}}
+	for shard := first; shard < Shards; shard++ {
+		found, err := f.shardPage(ctx, shard, q)
+		if err != nil {
+			return Page{}, err
+		}
+		for _, v := range found {
+			if shard == first && q.After != "" && v.ID <= q.After {
+				continue
+			}
+			if len(page.Profiles) == limit {
+				page.Next = page.Profiles[limit-1].ID
+				return page, nil
+			}
+			page.Profiles = append(page.Profiles, v)
+		}
+	}
+	return page, nil
+}
+
+func (f *Farm) shardPage(ctx context.Context, shard int, q Query) ([]ProfileView, error) {
+	var found []ProfileView
+	done := make(chan struct{})
+	f.root.Send(f.shards[shard], &visit{done: done, f: func(e *entry) {
+		state := e.cell.Load().state
+		if state.Exists() && q.matches(e.id, state) {
+			found = append(found, f.view(e.id, state, e.waiting))
+		}
+	}})
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-f.stopped:
+		return nil, ErrStopping
+	}
+	slices.SortFunc(found, func(a, b ProfileView) int { return cmp.Compare(a.ID, b.ID) })
+	return found, nil
+}
+
+func (q Query) matches(id string, s profile.State) bool {
+	return (q.State == "" || s.Status() == q.State) &&
+		(q.Registrar == "" || s.Spec.Registrar == q.Registrar) &&
+		(q.Text == "" || strings.Contains(id, q.Text) || strings.Contains(s.Spec.AOR, q.Text))
+}
+
+// visitAll calls do with every entry, one shard after the other.
+func (f *Farm) visitAll(ctx context.Context, do func(*entry)) {
+	for _, pid := range f.shards {
+		if pid == nil {
+			continue
+		}
+		done := make(chan struct{})
+		f.root.Send(pid, &visit{f: do, done: done})
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Declarations calls do with the id, source and state of every profile and
+// tombstone, for a reload that must find what a file lists no longer.
+func (f *Farm) Declarations(ctx context.Context, do func(id string, s profile.State)) {
+	f.visitAll(ctx, func(e *entry) { do(e.id, e.cell.Load().state) })
+}
+
+// Fetch asks the registrar which bindings it holds (RFC 3261 §10.2.3).
+func (f *Farm) Fetch(ctx context.Context, id string) ([]messages.ContactBinding, error) {
+	type answer struct {
+		contacts []messages.ContactBinding
+		err      error
+	}
+	if f.stopping.Load() {
+		return nil, ErrStopping
+	}
+	answers := make(chan answer, 1)
+	f.root.Send(f.shardOf(id), &order{id: id, command: profile.Fetch{}, contacts: func(c []messages.ContactBinding, err error) {
+		answers <- answer{c, err}
+	}})
+	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
+	defer cancel()
+	select {
+	case a := <-answers:
+		return a.contacts, a.err
+	case <-ctx.Done():
+		return nil, errTimeout
+	}
+}
+
+// History returns the newest events of a profile before a version, newest
+// first.
+func (f *Farm) History(ctx context.Context, id string, before uint64, limit int) ([]HistoryEntry, error) {
+	const defaultLimit, maxLimit = 50, 1000
+	if limit <= 0 {
+		limit = defaultLimit
+	}
+	limit = min(limit, maxLimit)
+	entries := []HistoryEntry{}
+	err := f.journal.History(ctx, stream(id), before, func(e *messages.Envelope) bool {
+		entries = append(entries, HistoryEntry{
+			Version: e.GetVersion(), At: time.Unix(0, e.GetAtUnixNano()).UTC(),
+			Type: e.GetProfile().TypeName(), Text: profile.Describe(e.GetProfile()),
+		})
+		return len(entries) < limit
+	})
+	if err != nil {
+		return nil, fmt.Errorf("history of %s: %w", id, err)
+	}
+	if len(entries) == 0 && before == 0 {
+		if _, _, err := f.State(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	return entries, nil
+}
+
+// Registrars returns every target with its gate and the states of its
+// profiles.
+func (f *Farm) Registrars(ctx context.Context) ([]RegistrarView, error) {
+	counts := map[string]map[string]int{}
+	f.visitAll(ctx, func(e *entry) {
+		s := e.cell.Load().state
+		if !s.Exists() {
+			return
+		}
+		if counts[s.Spec.Registrar] == nil {
+			counts[s.Spec.Registrar] = map[string]int{}
+		}
+		counts[s.Spec.Registrar][s.Status()]++
+	})
+	gates := f.gateViews(ctx)
+	views := []RegistrarView{}
+	f.eachGate(func(name string, r registrar) {
+		g := gates[name]
+		v := RegistrarView{
+			Name: name, URI: r.config.URI, Profiles: map[string]int{}, Waiting: g.waiting, InFlight: g.inFlight,
+			Rate: cmp.Or(r.config.Rate, defaultRate), Concurrency: cmp.Or(r.config.Concurrency, defaultConcurrency),
+			State: g.state,
+		}
+		for _, state := range States() {
+			v.Profiles[state] = counts[name][state]
+		}
+		if !g.lastHeard.IsZero() {
+			v.LastResponse = utc(g.lastHeard)
+		}
+		if g.state == "retry_after" {
+			v.RetryAfter = utc(g.retryUntil)
+		}
+		views = append(views, v)
+	})
+	slices.SortFunc(views, func(a, b RegistrarView) int { return cmp.Compare(a.Name, b.Name) })
+	return views, nil
+}
+
+func (f *Farm) gateViews(ctx context.Context) map[string]gateView {
+	var mu sync.Mutex
+	views := map[string]gateView{}
+	var wg sync.WaitGroup
+	f.eachGate(func(name string, r registrar) {
+		reply := make(chan gateView, 1)
+		f.root.Send(r.pid, &gateStatus{reply: reply})
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			select {
+			case v := <-reply:
+				mu.Lock()
+				views[name] = v
+				mu.Unlock()
+			case <-ctx.Done():
+			case <-time.After(commandLimit):
+			}
+		}()
+	})
+	wg.Wait()
+	return views
+}
+
+// view is a profile as the API shows it.
+func (f *Farm) view(id string, s profile.State, waiting bool) ProfileView {
+	v := ProfileView{
+		ID: id, AOR: s.Spec.AOR, Registrar: s.Spec.Registrar, State: s.Status(), Enabled: !s.Disabled,
+		RegistrationHandler: s.Spec.RegistrationHandler, SessionHandler: s.Spec.SessionHandler,
+		Attempt: s.Attempt.Number, LastStatus: int(s.LastStatus), Reason: string(s.Reason),
+		Username: s.Spec.Username, ContactUser: contactUser(s.Spec), Expires: int(s.Spec.Expires / time.Second),
+		Register: s.Spec.Register, Source: s.Source, CallID: s.CallID, CSeq: s.CSeq, Waiting: waiting,
+	}
+	if _, known := f.registrar(s.Spec.Registrar); !known {
+		v.Reason = "registrar.unknown"
+	}
+	if s.Bound() {
+		v.ExpiresAt = utc(s.Binding.Until)
+	}
+	if _, at, ok := s.Due(); ok && !at.IsZero() {
+		v.NextAttemptAt = utc(at)
+	}
+	return v
+}
+
+func utc(t time.Time) *time.Time {
+	t = t.UTC()
+	return &t
+}

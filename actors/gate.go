@@ -1,0 +1,318 @@
+package actors
+
+import (
+	"container/heap"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+)
+
+// gate decides what may go to one target, and when: pace, concurrency, shared
+// Retry-After, and a breaker with one probe at a time. It is plain logic
+// without a clock; the registrar actor drives it.
+//
+// Every request costs a token: a fresh attempt, an answer to a challenge, and
+// a retransmission, so the pace holds for what the target sees. Answers go
+// before fresh attempts, because nonces expire (CHA-16). Fresh attempts go by
+// nearness to the end of their binding (earliest deadline first).
+//
+// A target from which nothing was heard for silentAfter is silent: one fresh
+// attempt a second, so that one request that was lost in the dark does not
+// stop the others, and an outage does not fill the concurrency. After
+// breakerFailures attempts in a row without any answer it is down: one probe
+// at a time until something is heard.
+type gate struct {
+	rate        float64 // requests a second; negative without a limit
+	concurrency int     // open attempts; negative without a limit
+
+	tokens   float64
+	refilled time.Time
+
+	queue wantQueue
+	wants map[string]*want
+	paced []func()             // answers that wait for a token
+	slots map[string]time.Time // open attempts by profile, since when
+	held  bool
+
+	lastHeard  time.Time
+	unheard    time.Time // the first request after lastHeard; zero when none is out
+	trickled   time.Time // the latest fresh attempt while silent
+	failures   int
+	down       bool
+	probe      string
+	probeAt    time.Time
+	probeWait  time.Duration
+	retryUntil time.Time
+}
+
+const (
+	// defaultRate and defaultConcurrency apply when the configuration is
+	// silent (reliability R-10).
+	defaultRate        = 200
+	defaultConcurrency = 500
+	// burst is the share of a second's tokens that may be saved up. The refill
+	// is that much smaller, so that no window of one second sees more than the
+	// configured rate (I-9).
+	burst = 0.02
+	// silentAfter is four T1: two retransmissions without an answer.
+	silentAfter     = 2 * time.Second
+	trickle         = time.Second
+	breakerFailures = 5
+	firstProbeWait  = time.Second
+	maxProbeWait    = 30 * time.Second
+	// slotLimit is when a slot is taken back from an attempt that was lost.
+	slotLimit = 10 * time.Minute
+)
+
+// want is a profile that is due.
+type want struct {
+	id       string
+	shard    *actor.PID
+	deadline time.Time
+	index    int
+}
+
+func newGate(rate float64, concurrency int) *gate {
+	g := &gate{wants: map[string]*want{}, slots: map[string]time.Time{}, probeWait: firstProbeWait}
+	g.configure(rate, concurrency)
+	g.tokens = g.depth()
+	return g
+}
+
+func (g *gate) configure(rate float64, concurrency int) {
+	if rate == 0 {
+		rate = defaultRate
+	}
+	if concurrency == 0 {
+		concurrency = defaultConcurrency
+	}
+	g.rate, g.concurrency = rate, concurrency
+}
+
+// depth is how many tokens can be saved up.
+func (g *gate) depth() float64 { return max(1, g.rate*burst) }
+
+func (g *gate) want(id string, shard *actor.PID, deadline time.Time) {
+	if w, ok := g.wants[id]; ok {
+		w.deadline = deadline
+		heap.Fix(&g.queue, w.index)
+		return
+	}
+	w := &want{id: id, shard: shard, deadline: deadline}
+	g.wants[id] = w
+	heap.Push(&g.queue, w)
+}
+
+func (g *gate) unwant(id string) {
+	if w, ok := g.wants[id]; ok {
+		heap.Remove(&g.queue, w.index)
+		delete(g.wants, id)
+	}
+}
+
+// release ends an attempt. heard tells whether any response came, dark that
+// the request got none; neither when it never left.
+func (g *gate) release(now time.Time, id string, heard, dark bool, jitter float64) {
+	delete(g.slots, id)
+	probe := g.probe == id
+	if probe {
+		g.probe = ""
+	}
+	if len(g.slots) == 0 {
+		g.unheard = time.Time{}
+	}
+	switch {
+	case heard:
+		g.heard(now)
+	case dark:
+		g.failures++
+		if g.failures < breakerFailures {
+			return
+		}
+		if probe {
+			g.probeWait = min(2*g.probeWait, maxProbeWait)
+		}
+		g.down = true
+		g.probeAt = now.Add(g.probeWait/2 + time.Duration(jitter*float64(g.probeWait/2)))
+	case probe:
+		g.probeAt = now.Add(firstProbeWait)
+	}
+}
+
+// heard notes that the target is alive.
+func (g *gate) heard(now time.Time) {
+	g.lastHeard, g.failures, g.down, g.probe, g.probeWait = now, 0, false, "", firstProbeWait
+	g.unheard, g.trickled = time.Time{}, time.Time{}
+	if len(g.slots) > 0 {
+		g.unheard = now
+	}
+}
+
+// retryAfter holds everything back (RFC 3261 §21.5.4): it belongs to the
+// target, so it is shared by all its profiles. Retry-After never shortens.
+func (g *gate) retryAfter(until time.Time) {
+	if until.After(g.retryUntil) {
+		g.retryUntil = until
+	}
+}
+
+// spend takes a token for a retransmission. The debt is bounded, so that a
+// storm of them does not stop the target for long.
+func (g *gate) spend() {
+	if g.rate > 0 {
+		g.tokens = max(g.tokens-1, -2*g.rate)
+	}
+}
+
+func (g *gate) refill(now time.Time) {
+	if g.rate < 0 {
+		return
+	}
+	if !g.refilled.IsZero() {
+		g.tokens = min(g.depth(), g.tokens+now.Sub(g.refilled).Seconds()*g.rate*(1-burst))
+	}
+	g.refilled = now
+}
+
+// next returns the next thing that may go: an answer, or a fresh attempt. When
+// nothing may, wake is when to ask again; zero means after the next change.
+func (g *gate) next(now time.Time) (answer func(), fresh *want, wake time.Time) {
+	g.refill(now)
+	if len(g.paced) == 0 && len(g.queue) == 0 {
+		return nil, nil, time.Time{}
+	}
+	if now.Before(g.retryUntil) {
+		return nil, nil, g.retryUntil
+	}
+	if g.rate > 0 && g.tokens < 1 {
+		return nil, nil, now.Add(g.untilToken())
+	}
+	if len(g.paced) > 0 {
+		answer, g.paced = g.paced[0], g.paced[1:]
+		g.take(now)
+		return answer, nil, time.Time{}
+	}
+	if wake, ok := g.admits(now); !ok {
+		return nil, nil, wake
+	}
+	fresh = heap.Pop(&g.queue).(*want)
+	delete(g.wants, fresh.id)
+	g.slots[fresh.id] = now
+	if g.down {
+		g.probe = fresh.id
+	}
+	if g.silent(now) {
+		g.trickled = now
+	}
+	g.take(now)
+	return nil, fresh, time.Time{}
+}
+
+// untilToken is rounded up to the time that fills the bucket, so that a fast
+// pace does not wake the actor for every single token.
+func (g *gate) untilToken() time.Duration {
+	missing := 1 - g.tokens
+	if g.tokens >= 0 {
+		missing = max(missing, g.depth()/2-g.tokens)
+	}
+	return time.Duration(missing / (g.rate * (1 - burst)) * float64(time.Second))
+}
+
+func (g *gate) take(now time.Time) {
+	if g.rate > 0 {
+		g.tokens--
+	}
+	if g.unheard.IsZero() {
+		g.unheard = now
+	}
+}
+
+// admits tells whether a fresh attempt may begin.
+func (g *gate) admits(now time.Time) (wake time.Time, ok bool) {
+	switch {
+	case g.held:
+		return time.Time{}, false
+	case g.concurrency > 0 && len(g.slots) >= g.concurrency:
+		return g.oldestSlot().Add(slotLimit), false
+	case g.down && g.probe != "":
+		return g.slots[g.probe].Add(slotLimit), false
+	case g.down && now.Before(g.probeAt):
+		return g.probeAt, false
+	case !g.down && g.silent(now) && now.Before(g.trickled.Add(trickle)):
+		return g.trickled.Add(trickle), false
+	}
+	return time.Time{}, true
+}
+
+func (g *gate) silent(now time.Time) bool {
+	return !g.unheard.IsZero() && now.Sub(g.unheard) > silentAfter
+}
+
+// sweep takes back slots whose attempt was lost, which a crash of a profile
+// can cause. It returns how many.
+func (g *gate) sweep(now time.Time) int {
+	lost := 0
+	for id, since := range g.slots {
+		if now.Sub(since) > slotLimit {
+			delete(g.slots, id)
+			if g.probe == id {
+				g.probe, g.probeAt = "", now
+			}
+			lost++
+		}
+	}
+	return lost
+}
+
+func (g *gate) oldestSlot() time.Time {
+	var oldest time.Time
+	for _, since := range g.slots {
+		if oldest.IsZero() || since.Before(oldest) {
+			oldest = since
+		}
+	}
+	return oldest
+}
+
+func (g *gate) state(now time.Time) string {
+	switch {
+	case now.Before(g.retryUntil):
+		return "retry_after"
+	case g.down:
+		return "down"
+	case g.silent(now):
+		return "silent"
+	}
+	return "up"
+}
+
+// wantQueue orders by deadline, then by id so that the order is stable.
+type wantQueue []*want
+
+func (q wantQueue) Len() int { return len(q) }
+
+func (q wantQueue) Less(i, j int) bool {
+	if q[i].deadline.Equal(q[j].deadline) {
+		return q[i].id < q[j].id
+	}
+	return q[i].deadline.Before(q[j].deadline)
+}
+
+func (q wantQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+
+func (q *wantQueue) Push(x any) {
+	w := x.(*want)
+	w.index = len(*q)
+	*q = append(*q, w)
+}
+
+func (q *wantQueue) Pop() any {
+	old := *q
+	w := old[len(old)-1]
+	old[len(old)-1] = nil
+	*q = old[:len(old)-1]
+	return w
+}

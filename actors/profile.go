@@ -1,0 +1,286 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/messages"
+)
+
+// profileActor wraps the pure core of one profile. For each message: decide,
+// append and wait until it is durable, fold, tell the observer, run the
+// effects; these steps are never reordered.
+type profileActor struct {
+	farm   *Farm
+	shard  *actor.PID
+	id     string
+	cell   *atomic.Pointer[versioned]
+	reload bool
+
+	state   profile.State
+	version uint64
+	handled uint64
+	// slot is true while the registrar's gate counts an attempt of ours;
+	// slotSpent is true once a request used it; started is
+	// when that began. dark and heard tell the gate how it ended.
+	slot, slotSpent bool
+	started         time.Time
+	heard, dark     bool
+	retryAfter      time.Duration
+	// asked is the question that is out; its answer is taken once.
+	asked *question
+	// mutations and proofs are the answer for the open attempt, in memory
+	// only.
+	mutations []*messages.HeaderMutation
+	proofs    []*messages.ExpectedProof
+	// fetched is told what a fetch brings.
+	fetched func([]messages.ContactBinding, error)
+	// replying is the order in hand, answered also when its handling panics.
+	replying *order
+	self     *actor.PID
+}
+
+// sendNow is the gate's permission to send the paced request of an attempt.
+type sendNow struct{ attempt uint64 }
+
+// observed is something the SIP adapter reports.
+type observed struct{ command profile.Command }
+
+func (a *profileActor) Receive(ctx actor.Context) {
+	defer a.answerOnPanic()
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		a.self = ctx.Self()
+		a.load(ctx)
+		return
+	case *order:
+		a.handled++
+		a.take(ctx, m)
+	case *observed:
+		a.note(m.command)
+		a.handle(ctx, m.command)
+	case *sendNow:
+		if a.state.Attempt.Open && a.state.Attempt.Number == m.attempt {
+			a.send()
+		}
+	case *messages.AuthAnswer:
+		a.answered(ctx, m)
+	case *messages.AuthRefusal:
+		a.refused(ctx, m)
+	default:
+		return
+	}
+	if !a.state.Attempt.Open {
+		a.chainEnded()
+		ctx.Send(a.shard, &passivate{id: a.id, handled: a.handled})
+	}
+}
+
+// load takes the state from the shard, or after a failure from the journal,
+// which knows what the failed actor may not have learned.
+func (a *profileActor) load(ctx actor.Context) {
+	if !a.reload {
+		v := a.cell.Load()
+		a.state, a.version = v.state, v.version
+		return
+	}
+	state, version, err := loadProfile(a.farm.journal, a.id)
+	if err != nil {
+		panic(fmt.Errorf("load profile: %w", err))
+	}
+	a.state, a.version = state, version
+	a.cell.Store(&versioned{state: state, version: version})
+	a.handle(ctx, profile.Recovered{})
+}
+
+func (a *profileActor) take(ctx actor.Context, o *order) {
+	a.replying = o
+	if _, ok := o.command.(profile.SlotGranted); ok {
+		a.slot, a.slotSpent, a.started = true, false, time.Now()
+	}
+	if o.contacts != nil && a.fetched != nil {
+		o.fail(ErrBusy)
+		a.replying = nil
+		return
+	}
+	dropped := a.handle(ctx, o.command)
+	a.replying = nil
+	var err error
+	if dropped == messages.DropBusy {
+		err = ErrBusy
+	}
+	if o.contacts != nil {
+		if err != nil || !a.state.Attempt.Open {
+			o.fail(orElse(err, ErrBusy))
+			return
+		}
+		a.fetched = o.contacts
+	}
+	if o.done != nil {
+		o.done(versioned{state: a.state, version: a.version}, err)
+	}
+}
+
+func orElse(err, otherwise error) error {
+	if err != nil {
+		return err
+	}
+	return otherwise
+}
+
+// handle is the loop's body.
+func (a *profileActor) handle(ctx actor.Context, command profile.Command) messages.Reason {
+	now := time.Now()
+	in := profile.Input{Now: now.UTC().Truncate(0), Jitter: rand.Float64(), Command: command}
+	if a.state.CallID == "" || needsToken(a.state, command) {
+		in.Token = a.farm.token()
+	}
+	decision := profile.Decide(a.farm.policy(a.state.Spec.Registrar), a.state, in)
+	if decision.Dropped != "" {
+		a.farm.observer.Dropped(decision.Dropped)
+	}
+	if len(decision.Events) > 0 {
+		a.record(now, decision.Events)
+	}
+	for _, e := range decision.Effects {
+		a.perform(ctx, e)
+	}
+	return decision.Dropped
+}
+
+// needsToken tells whether the decision may choose a new Call-ID, so that the
+// usual one costs no randomness.
+func needsToken(s profile.State, command profile.Command) bool {
+	if r, ok := command.(profile.ResponseReceived); ok && r.Response.Status == 481 {
+		return true
+	}
+	return s.CSeq >= 1<<31-16
+}
+
+// record makes the events durable and then part of the state. An append that
+// fails leaves the outcome unknown, so the actor fails too and its successor
+// reads the journal.
+func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
+	before, bound := a.state.Status(), a.state.Binding.Until
+	if err := a.farm.journal.Append(context.Background(), stream(a.id), a.version, now, events...); err != nil {
+		panic(fmt.Errorf("append: %w", err))
+	}
+	durable := time.Now()
+	for _, e := range events {
+		a.state = profile.Apply(a.state, e)
+	}
+	a.version += uint64(len(events))
+	a.cell.Store(&versioned{state: a.state, version: a.version})
+	o := a.farm.observer
+	o.Appended(durable.Sub(now))
+	o.ProfileEvents(a.state.Spec.Registrar, before, a.state.Status(), a.started, events)
+	for _, e := range events {
+		if e.GetBindingGranted() != nil && !bound.IsZero() {
+			o.RefreshMargin(a.state.Spec.Registrar, bound.Sub(now))
+		}
+		a.logEvent(e)
+	}
+}
+
+// logEvent writes changes of the binding at Info, retries at Warn, and what
+// needs a person at Error.
+func (a *profileActor) logEvent(e *messages.ProfileEvent) {
+	switch e := e.GetEvent().(type) {
+	case *messages.ProfileEvent_Halted:
+		a.farm.log.Error("profile rejected", "profile", a.id, "attempt", e.Halted.GetAttempt(),
+			"status", e.Halted.GetStatus(), "reason", e.Halted.GetReason())
+	case *messages.ProfileEvent_AttemptFailed:
+		a.farm.log.Warn("attempt failed", "profile", a.id, "attempt", e.AttemptFailed.GetAttempt(),
+			"status", e.AttemptFailed.GetStatus(), "reason", e.AttemptFailed.GetReason())
+	case *messages.ProfileEvent_BindingGranted:
+		a.farm.log.Debug("binding granted", "profile", a.id, "attempt", e.BindingGranted.GetAttempt(),
+			"call_id", a.state.CallID, "seconds", e.BindingGranted.GetGrantedSeconds())
+	case *messages.ProfileEvent_BindingLapsed:
+		a.farm.log.Warn("binding lapsed", "profile", a.id)
+	}
+}
+
+// note keeps what the registrar's gate must learn from a report.
+func (a *profileActor) note(command profile.Command) {
+	switch c := command.(type) {
+	case profile.ResponseReceived:
+		a.heard, a.dark = true, false
+		if c.Response.Status == 503 && c.Response.RetryAfter > 0 {
+			a.retryAfter = min(c.Response.RetryAfter, maxRetryAfter)
+		}
+	case profile.RequestFailed:
+		// A name that does not resolve or a request that fits nowhere says
+		// nothing about the target.
+		a.heard, a.dark = false, c.Failure == messages.ReasonTimeout || c.Failure == messages.ReasonTransport
+	}
+}
+
+// maxRetryAfter caps what one 503 can ask of a whole farm (ERR-07).
+const maxRetryAfter = time.Hour
+
+// chainEnded gives the slot back and forgets what belonged to the chain.
+func (a *profileActor) chainEnded() {
+	if a.slot || a.heard || a.dark {
+		a.farm.toGate(a.state.Spec.Registrar, &releaseSlot{
+			id: a.id, heard: a.heard, dark: a.dark, retryAfter: a.retryAfter,
+		})
+	}
+	a.slot, a.heard, a.dark, a.retryAfter = false, false, false, 0
+	a.asked, a.mutations, a.proofs = nil, nil, nil
+	if a.fetched != nil {
+		a.fetched(nil, ErrBusy)
+		a.fetched = nil
+	}
+}
+
+// answerOnPanic answers the order in hand before the panic goes on to the
+// supervisor: the library would leave the caller waiting.
+func (a *profileActor) answerOnPanic() {
+	reason := recover()
+	if reason == nil {
+		return
+	}
+	if a.replying != nil {
+		a.replying.fail(fmt.Errorf("profile failed: %s", describePanic(reason)))
+	}
+	if a.fetched != nil {
+		a.fetched(nil, fmt.Errorf("profile failed: %s", describePanic(reason)))
+	}
+	panic(reason)
+}
+
+// describePanic is what may be said of a panic: the text of an error of ours,
+// which holds no secret, else the type only.
+func describePanic(reason any) string {
+	if err, ok := reason.(error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("panic of type %T", reason)
+}
+
+func stream(id string) string { return "p/" + id }
+
+// loadProfile folds a profile's stream.
+func loadProfile(j Journal, id string) (profile.State, uint64, error) {
+	snapshot, version, events, err := j.Load(context.Background(), stream(id))
+	if err != nil {
+		return profile.State{}, 0, err
+	}
+	state, err := profile.Unmarshal(snapshot)
+	if err != nil {
+		return profile.State{}, 0, err
+	}
+	for _, e := range events {
+		if e.GetProfile().TypeName() == "" {
+			return profile.State{}, 0, fmt.Errorf("version %d: %w", e.GetVersion(), messages.ErrUnknownEvent)
+		}
+		state, version = profile.Apply(state, e.GetProfile()), e.GetVersion()
+	}
+	return state, version, nil
+}

@@ -1,0 +1,252 @@
+package profile
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sipmuster/muster/messages"
+)
+
+// Apply folds one event into the state. It is total and silent: no validation,
+// no clock, no policy. An event without a known type panics; the codec has
+// refused it before.
+func Apply(s State, event *messages.ProfileEvent) State {
+	switch e := event.GetEvent().(type) {
+	case *messages.ProfileEvent_Added:
+		return applyAdded(s, e.Added)
+	case *messages.ProfileEvent_Changed:
+		return applyChanged(s, e.Changed)
+	case *messages.ProfileEvent_Enabled:
+		s.Disabled = false
+		s = woken(s)
+	case *messages.ProfileEvent_Disabled:
+		s.Disabled, s.RefreshWanted, s.NextAt, s.Failures = true, false, time.Time{}, 0
+	case *messages.ProfileEvent_Removed:
+		s.Removing, s.RefreshWanted, s.NextAt, s.Failures = true, false, time.Time{}, 0
+		if !e.Removed.GetByOperator() {
+			s.Source, s.Row = "", ""
+		}
+	case *messages.ProfileEvent_Forgotten:
+		if s.Gone || s.Source == "" {
+			return State{Gone: true}
+		}
+		return State{Gone: true, Source: s.Source, Row: s.Row}
+	case *messages.ProfileEvent_CredentialsReplaced:
+		s = woken(s)
+		s.Proven, s.Unproven = false, 0
+		s.Challenge.Realms = nil
+	case *messages.ProfileEvent_RefreshRequested:
+		s.RefreshWanted, s.Failures = true, 0
+	case *messages.ProfileEvent_CallIdChosen:
+		s.CallID, s.FromTag, s.CSeq = e.CallIdChosen.GetCallId(), e.CallIdChosen.GetFromTag(), 0
+		s.Attempt.Renamed = s.Attempt.Open
+	case *messages.ProfileEvent_AttemptStarted:
+		return applyAttemptStarted(s, e.AttemptStarted)
+	case *messages.ProfileEvent_ChallengeReceived:
+		s.LastStatus = e.ChallengeReceived.GetStatus()
+		s.Challenge = s.Challenge.Learned(e.ChallengeReceived.GetChallenges())
+	case *messages.ProfileEvent_CredentialsSupplied:
+		// A fact for the history; the state already waits for the response.
+	case *messages.ProfileEvent_CredentialsRefused:
+		// The request never left, so its CSeq was not spent (REG-05).
+		s.CSeq--
+	case *messages.ProfileEvent_BindingGranted:
+		return applyGranted(s, e.BindingGranted)
+	case *messages.ProfileEvent_BindingRemoved:
+		s = closed(s, e.BindingRemoved.GetStatus(), "")
+		s.Binding = Binding{}
+		s.Failures, s.NextAt = 0, time.Time{}
+		s.Challenge = s.Challenge.Accepted(s.Attempt.Answers)
+	case *messages.ProfileEvent_BindingLapsed:
+		s.Binding = Binding{}
+	case *messages.ProfileEvent_BindingsFetched:
+		s = closed(s, 200, s.Reason)
+	case *messages.ProfileEvent_AttemptFailed:
+		return applyFailed(s, e.AttemptFailed)
+	case *messages.ProfileEvent_AttemptInterrupted:
+		return applyInterrupted(s, e.AttemptInterrupted)
+	case *messages.ProfileEvent_Halted:
+		return applyHalted(s, e.Halted)
+	case *messages.ProfileEvent_IntervalRaised:
+		s.MinSeconds = e.IntervalRaised.GetMinExpiresSeconds()
+		s.Attempt.Intervals++
+	case *messages.ProfileEvent_Redirected:
+		s.LastStatus = e.Redirected.GetStatus()
+		s.Attempt.Targets = append(slices.Clip(s.Attempt.Targets), e.Redirected.GetTarget())
+	case *messages.ProfileEvent_RequestAdapted:
+		s.LastStatus = e.RequestAdapted.GetStatus()
+		s.Dropped = e.RequestAdapted.GetDropped()
+		s.Attempt.Adapted = true
+	default:
+		panic(fmt.Sprintf("profile: apply: unknown event %T", event.GetEvent()))
+	}
+	return s
+}
+
+func applyAdded(s State, e *messages.ProfileAdded) State {
+	// What is left of an earlier life is its row only: nothing of a forgotten
+	// profile is reused.
+	return State{
+		Spec: specFrom(e.GetSpec()), Disabled: !e.GetEnabled(),
+		Source: e.GetSource(), Row: e.GetRow(),
+	}
+}
+
+func applyChanged(s State, e *messages.ProfileChanged) State {
+	spec := specFrom(e.GetSpec())
+	// Another AOR or registrar is another binding. decideDeclare has made sure
+	// that the old one is gone, so nothing that describes it is kept.
+	if spec.AOR != s.Spec.AOR || spec.Registrar != s.Spec.Registrar {
+		s.CallID, s.FromTag, s.CSeq = "", "", 0
+		s.Challenge.Realms, s.Dropped, s.MinSeconds = nil, nil, 0
+		s.Proven, s.Unproven = false, 0
+	}
+	if spec.Username != s.Spec.Username {
+		s.Challenge, s.Proven = s.Challenge.Forgotten(), false
+	}
+	// Who answers next time does not touch the binding.
+	quiet := spec
+	quiet.RegistrationHandler, quiet.SessionHandler = s.Spec.RegistrationHandler, s.Spec.SessionHandler
+	if quiet != s.Spec || s.Halted {
+		s = woken(s)
+	}
+	s.Spec, s.Source, s.Row = spec, e.GetSource(), e.GetRow()
+	return s
+}
+
+// woken returns the state with an attempt due at once.
+func woken(s State) State {
+	s.Halted, s.Halts, s.Failures, s.NextAt, s.Reason = false, 0, 0, time.Time{}, ""
+	return s
+}
+
+func applyAttemptStarted(s State, e *messages.AttemptStarted) State {
+	a := s.Attempt
+	if !a.Open { // a new chain
+		a = Attempt{Purpose: e.GetPurpose()}
+		s.Challenge = s.Challenge.ChainStarted()
+		s.RefreshWanted = false
+	}
+	a.Number, a.Open, a.Round = e.GetAttempt(), true, e.GetRound()
+	a.ExpiresSeconds, a.Answers, a.Handler = e.GetExpiresSeconds(), e.GetAnswers(), e.GetHandler()
+	a.GuardAt = fromMS(e.GetGuardAtMs())
+	s.Attempt = a
+	s.CSeq = e.GetCseq()
+	s.Challenge = s.Challenge.Spent(e.GetAnswers())
+	if len(e.GetAnswers()) > 0 && !s.Proven {
+		s.Unproven++
+	}
+	return s
+}
+
+// closed returns the state with the attempt ended.
+func closed(s State, status uint32, reason messages.Reason) State {
+	s.Attempt.Open = false
+	s.LastStatus, s.Reason = status, reason
+	return s
+}
+
+func applyGranted(s State, e *messages.BindingGranted) State {
+	answers := s.Attempt.Answers
+	s = closed(s, e.GetStatus(), "")
+	s.Binding = Binding{
+		Until:        fromMS(e.GetUntilMs()),
+		Granted:      time.Duration(e.GetGrantedSeconds()) * time.Second,
+		ServiceRoute: e.GetServiceRoute(),
+	}
+	s.NextAt = fromMS(e.GetRefreshAtMs())
+	s.Failures, s.Halts, s.Halted = 0, 0, false
+	s.Unproven = 0
+	if len(answers) > 0 {
+		s.Proven = true
+		s.Challenge = s.Challenge.Accepted(answers).Renonced(e.GetNextNonces())
+	}
+	if !s.Wanted() {
+		s.NextAt = time.Time{} // withdrawn while the request was out
+	}
+	return s
+}
+
+func applyFailed(s State, e *messages.AttemptFailed) State {
+	switch messages.Reason(e.GetReason()) {
+	case messages.ReasonTimeout, messages.ReasonTransport, messages.ReasonGuard:
+		s = doubt(s)
+	}
+	fetch := s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH
+	s.Attempt.Open = false
+	if fetch { // a question that failed says nothing about the registration
+		return s
+	}
+	s = closed(s, e.GetStatus(), messages.Reason(e.GetReason()))
+	s.Failures++
+	s.NextAt = fromMS(e.GetRetryAtMs())
+	if messages.Reason(e.GetReason()) == messages.ReasonAllowance {
+		s.Challenge = s.Challenge.Forgotten()
+	}
+	return s
+}
+
+func applyInterrupted(s State, e *messages.AttemptInterrupted) State {
+	s = doubt(s)
+	fetch := s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH
+	s.Attempt.Open = false
+	if fetch {
+		return s
+	}
+	s.NextAt = fromMS(e.GetRetryAtMs())
+	return s
+}
+
+func applyHalted(s State, e *messages.ProfileHalted) State {
+	s = closed(s, e.GetStatus(), messages.Reason(e.GetReason()))
+	s.Halted = true
+	s.Halts++
+	s.NextAt = fromMS(e.GetRetryAtMs())
+	// The next try begins without credentials: a nonce that was refused is
+	// never answered again (CHA-10).
+	s.Challenge = s.Challenge.Forgotten()
+	return s
+}
+
+// doubt remembers that the registrar may hold a binding: the request left and
+// nothing came back.
+func doubt(s State) State {
+	if s.Attempt.Open && s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
+		until := s.Attempt.GuardAt.Add(time.Duration(s.Attempt.ExpiresSeconds) * time.Second)
+		s.Binding.MaybeUntil = later(s.Binding.MaybeUntil, until)
+	}
+	return s
+}
+
+func specFrom(p *messages.ProfileSpec) Spec {
+	return Spec{
+		AOR: p.GetAor(), Registrar: p.GetRegistrar(), Username: p.GetUsername(),
+		ContactUser: p.GetContactUser(), Expires: time.Duration(p.GetExpiresSeconds()) * time.Second,
+		RegistrationHandler: p.GetRegistrationHandler(), SessionHandler: p.GetSessionHandler(),
+		Register: p.GetRegister(),
+	}
+}
+
+func (sp Spec) proto() *messages.ProfileSpec {
+	return &messages.ProfileSpec{
+		Aor: sp.AOR, Registrar: sp.Registrar, Username: sp.Username, ContactUser: sp.ContactUser,
+		ExpiresSeconds: uint32(sp.Expires / time.Second), RegistrationHandler: sp.RegistrationHandler,
+		SessionHandler: sp.SessionHandler, Register: sp.Register,
+	}
+}
+
+// fromMS turns a recorded time into one that compares with ==.
+func fromMS(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+func toMS(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}

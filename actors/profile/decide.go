@@ -1,0 +1,274 @@
+package profile
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sipmuster/muster/messages"
+)
+
+// Decide says what to record, and then what to do, when something happens to a
+// profile. It is a function: the same arguments give the same result. It
+// returns no error: what a peer or an operator can cause is an event or a
+// drop, and an impossible command is a panic.
+func Decide(p Policy, s State, in Input) Decision {
+	st := &step{policy: p, state: s, in: in}
+	switch cmd := in.Command.(type) {
+	case Declare:
+		st.declare(cmd)
+	case Recovered:
+		st.recovered()
+	case Clear:
+		st.clear()
+	default:
+		if !s.Exists() {
+			st.drop(messages.DropIdle)
+			break
+		}
+		st.dispatch(cmd)
+	}
+	st.settle()
+	return st.decision
+}
+
+func (st *step) dispatch(cmd Command) {
+	switch cmd := cmd.(type) {
+	case Enable:
+		st.enable()
+	case Disable:
+		st.disable()
+	case Remove:
+		if !st.state.Removing {
+			st.record(&messages.ProfileRemoved{ByOperator: cmd.ByOperator})
+		}
+	case Refresh:
+		st.refresh()
+	case Withdraw:
+		st.withdraw()
+	case Fetch:
+		st.fetch()
+	case SlotGranted:
+		st.slotGranted()
+	case TimerFired:
+		st.timerFired()
+	case ResponseReceived:
+		if st.current(cmd.Attempt) {
+			st.response(cmd)
+		}
+	case RequestFailed:
+		if st.current(cmd.Attempt) {
+			st.failed(0, cmd.Failure, -1)
+		}
+	case CredentialsOffered:
+		if st.current(cmd.Attempt) {
+			st.offered(cmd)
+		}
+	case CredentialsWithheld:
+		if st.current(cmd.Attempt) {
+			st.withheld(cmd)
+		}
+	default:
+		panic(fmt.Sprintf("profile: decide: unknown command %T", cmd))
+	}
+}
+
+// step is one decision in the making. State changes only through record, so
+// effects are computed from the state that a replay will rebuild.
+type step struct {
+	policy   Policy
+	state    State
+	in       Input
+	decision Decision
+}
+
+func (st *step) record(body any) {
+	e := messages.NewProfileEvent(body)
+	st.decision.Events = append(st.decision.Events, e)
+	st.state = Apply(st.state, e)
+}
+
+func (st *step) do(e Effect) { st.decision.Effects = append(st.decision.Effects, e) }
+
+func (st *step) drop(r messages.Reason) { st.decision.Dropped = r }
+
+// current drops an input that belongs to an older attempt.
+func (st *step) current(attempt uint64) bool {
+	if !st.state.Attempt.Open {
+		st.drop(messages.DropIdle)
+		return false
+	}
+	if attempt != st.state.Attempt.Number {
+		st.drop(messages.DropStale)
+		return false
+	}
+	return true
+}
+
+// settle is the joint rule of binding, attempt and intent: what is being
+// removed is forgotten once nothing is left to withdraw, or once that was
+// tried often enough (REG-20: its failure does not block the removal).
+func (st *step) settle() {
+	s := st.state
+	if !s.Removing || s.Gone || s.Attempt.Open {
+		return
+	}
+	switch {
+	case !s.MayBeBound():
+		st.record(&messages.ProfileForgotten{})
+	case s.Halted && s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_UNREGISTER,
+		s.Failures >= st.policy.withdrawTries():
+		st.record(&messages.ProfileForgotten{Reason: "binding not withdrawn: " + string(s.Reason)})
+	}
+}
+
+func (st *step) clear() {
+	if !st.state.Gone || st.state.Source == "" {
+		st.drop(messages.DropIdle)
+		return
+	}
+	st.record(&messages.ProfileForgotten{Reason: "no file lists it any more"})
+}
+
+func (st *step) declare(d Declare) {
+	s := st.state
+	switch {
+	case s.Gone && d.Source == "file" && s.Source == "file" && d.Row == s.Row:
+		// Removed by an operator; the same row does not bring it back.
+		st.drop(messages.DropUnwanted)
+	case !s.Exists():
+		st.record(&messages.ProfileAdded{Spec: d.Spec.proto(), Enabled: !d.Disabled, Source: d.Source, Row: d.Row})
+	case s.Removing:
+		st.drop(messages.DropBusy)
+	case d.Spec.AOR != s.Spec.AOR || d.Spec.Registrar != s.Spec.Registrar:
+		st.redeclare(d)
+	default:
+		st.change(d)
+	}
+}
+
+// redeclare handles another AOR or registrar: another binding. The old one is
+// withdrawn first; the caller declares again until it is accepted.
+func (st *step) redeclare(d Declare) {
+	if st.state.Attempt.Open || st.state.MayBeBound() {
+		st.record(&messages.ProfileRemoved{})
+		st.drop(messages.DropBusy)
+		return
+	}
+	st.change(d)
+}
+
+func (st *step) change(d Declare) {
+	// A row of a file that did not change says nothing new, whatever the API
+	// did to the profile since.
+	sameRow := !d.Patch && d.Source == "file" && st.state.Source == "file" && d.Row == st.state.Row
+	if !sameRow {
+		if d.Spec != st.state.Spec || d.Source != st.state.Source || d.Row != st.state.Row {
+			st.record(&messages.ProfileChanged{Spec: d.Spec.proto(), Source: d.Source, Row: d.Row})
+		}
+		switch {
+		case d.Disabled && !st.state.Disabled:
+			st.record(&messages.ProfileDisabled{})
+		case !d.Disabled && st.state.Disabled:
+			st.record(&messages.ProfileEnabled{})
+		}
+	}
+	if d.NewSecret {
+		st.record(&messages.CredentialsReplaced{})
+	}
+}
+
+func (st *step) enable() {
+	if st.state.Disabled {
+		st.record(&messages.ProfileEnabled{})
+	}
+}
+
+func (st *step) disable() {
+	if !st.state.Disabled {
+		st.record(&messages.ProfileDisabled{})
+	}
+}
+
+// refresh remembers the wish; the host asks the registrar's gate for a slot. A
+// request that is out is not overtaken (REG-06).
+func (st *step) refresh() {
+	switch {
+	case !st.state.Wanted():
+		st.drop(messages.DropUnwanted)
+	case !st.state.RefreshWanted:
+		st.record(&messages.RefreshRequested{})
+	}
+}
+
+func (st *step) withdraw() {
+	switch {
+	case st.state.Attempt.Open:
+		st.drop(messages.DropBusy)
+	case !st.state.MayBeBound():
+		st.drop(messages.DropUnwanted)
+	default:
+		st.start(messages.AttemptPurpose_ATTEMPT_PURPOSE_UNREGISTER)
+	}
+}
+
+func (st *step) fetch() {
+	if st.state.Attempt.Open {
+		st.drop(messages.DropBusy)
+		return
+	}
+	st.start(messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH)
+}
+
+func (st *step) slotGranted() {
+	purpose, at, ok := st.state.Due()
+	switch {
+	case st.state.Attempt.Open:
+		st.drop(messages.DropBusy)
+	case !ok:
+		st.drop(messages.DropUnwanted)
+	case at.After(st.in.Now):
+		st.drop(messages.DropEarly)
+	default:
+		st.start(purpose)
+	}
+}
+
+func (st *step) timerFired() {
+	s, now := st.state, st.in.Now
+	acted := false
+	if lapse := s.lapseAt(); !lapse.IsZero() && !now.Before(lapse) {
+		st.record(&messages.BindingLapsed{})
+		acted = true
+	}
+	if s.Attempt.Open && !now.Before(s.Attempt.GuardAt) {
+		st.failed(0, messages.ReasonGuard, -1)
+		acted = true
+	}
+	if !acted {
+		st.drop(messages.DropEarly)
+	}
+}
+
+func (st *step) recovered() {
+	s := st.state
+	if !s.Attempt.Open {
+		return
+	}
+	st.record(&messages.AttemptInterrupted{Attempt: s.Attempt.Number, RetryAtMs: toMS(st.in.Now.Add(st.recoveryDelay()))})
+}
+
+// recoveryDelay: a restart is not an outage. A binding that is alive waits a
+// minute; one that is not is tried soon, spread by the jitter; and answers that
+// were lost in crashes before any was accepted slow down, so that a crash loop
+// does not guess passwords (CHA-15).
+func (st *step) recoveryDelay() time.Duration {
+	s, jitter := st.state, st.in.Jitter
+	left := s.Binding.Until.Sub(st.in.Now)
+	switch {
+	case s.Bound() && left > 2*recoveryQuiet:
+		return recoveryQuiet + time.Duration(jitter*float64(min(left-2*recoveryQuiet, recoveryQuiet)))
+	case s.Unproven > freeInterruptions:
+		return backoff(st.policy.retryBase(), st.policy.retryMax(), s.Unproven-freeInterruptions, jitter)
+	}
+	return time.Duration(jitter * float64(recoverySpread))
+}

@@ -1,0 +1,126 @@
+package profile
+
+import (
+	"time"
+
+	"github.com/sipmuster/muster/messages"
+)
+
+// start opens a new chain with its first attempt.
+func (st *step) start(purpose messages.AttemptPurpose) {
+	if st.state.CallID == "" {
+		st.newCallID()
+	}
+	st.attempt(purpose, 0, st.state.Challenge.Answers(nil, nil))
+	if len(st.state.Attempt.Answers) == 0 {
+		st.do(SendRequest{Attempt: st.state.Attempt.Number})
+		return
+	}
+	// A nonce is known: the first request carries credentials already, and a
+	// refresh costs one round trip (RFC 7616 §3.4, CHA-08).
+	st.ask(0, false)
+}
+
+// again opens the next attempt of the chain: the same request with another
+// branch and the next CSeq (RFC 3261 §8.1.3.5).
+func (st *step) again(round uint32, answers []*messages.NonceCount) {
+	st.attempt(st.state.Attempt.Purpose, round, answers)
+}
+
+// attempt records AttemptStarted. The CSeq number and the nonce counts are
+// spent from here on, whether or not the request leaves.
+func (st *step) attempt(purpose messages.AttemptPurpose, round uint32, answers []*messages.NonceCount) {
+	if st.state.CSeq >= maxCSeq {
+		st.newCallID() // GEN-05: never a wrap
+	}
+	e := &messages.AttemptStarted{
+		Attempt:   st.state.Attempt.Number + 1,
+		Purpose:   purpose,
+		Cseq:      st.state.CSeq + 1,
+		Round:     round,
+		Answers:   answers,
+		GuardAtMs: toMS(st.in.Now.Add(st.policy.guard())),
+	}
+	if purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
+		e.ExpiresSeconds = st.wantedSeconds()
+	}
+	if len(answers) > 0 {
+		e.Handler = st.state.Spec.RegistrationHandler
+	}
+	st.record(e)
+}
+
+// wantedSeconds is the expiry to ask for: the profile's, else the registrar's,
+// and at least what a 423 demanded.
+func (st *step) wantedSeconds() uint32 {
+	want := or(st.state.Spec.Expires, st.policy.expires())
+	return max(uint32(want/time.Second), st.state.MinSeconds)
+}
+
+func (st *step) newCallID() {
+	token := st.in.Token
+	const tag = 12 // 48 random bits for the tag, 80 for the Call-ID
+	st.record(&messages.CallIDChosen{CallId: token[:len(token)-tag], FromTag: token[len(token)-tag:]})
+}
+
+func (st *step) ask(status uint32, rejected bool) {
+	a := st.state.Attempt
+	st.do(AskCredentials{Attempt: a.Number, Handler: a.Handler, Status: status, Rejected: rejected})
+}
+
+// offered: the authenticator answered, and the request can leave.
+func (st *step) offered(cmd CredentialsOffered) {
+	if cmd.Handler != digestHandler {
+		st.record(&messages.CredentialsSupplied{
+			Attempt: cmd.Attempt, Handler: cmd.Handler, ElapsedMs: uint32(cmd.Elapsed.Milliseconds()),
+		})
+	}
+	st.do(SendRequest{Attempt: cmd.Attempt})
+}
+
+// digestHandler is the name of the DigestActor.
+const digestHandler = "digest"
+
+// withheld: no answer, so the request does not leave.
+func (st *step) withheld(cmd CredentialsWithheld) {
+	st.record(&messages.CredentialsRefused{Attempt: cmd.Attempt, Handler: cmd.Handler, Reason: string(cmd.Reason)})
+	if cmd.RetryAfter < 0 {
+		st.halted(0, cmd.Reason)
+		return
+	}
+	st.failed(0, cmd.Reason, cmd.RetryAfter)
+}
+
+// failed ends the chain; the next attempt waits by RFC 5626 §4.5. retryAfter
+// is negative when the peer named none.
+func (st *step) failed(status uint32, reason messages.Reason, retryAfter time.Duration) {
+	p := st.policy
+	wait := backoff(p.retryBase(), p.retryMax(), st.state.Failures+1, st.in.Jitter)
+	switch {
+	case retryAfter == 0: // ERR-05: at once; the gate paces it
+		wait = 0
+	case retryAfter > 0: // ERR-21: longer, never shorter
+		wait = max(wait, jittered(min(retryAfter, p.maxRetryAfter()), st.in.Jitter))
+	}
+	st.record(&messages.AttemptFailed{
+		Attempt: st.state.Attempt.Number, Status: status, Reason: string(reason),
+		RetryAtMs: toMS(st.in.Now.Add(wait)),
+	})
+}
+
+// halted ends the chain with a long, growing wait: trying again soon could lock
+// the account (CHA-15) or is pointless (REG-25).
+func (st *step) halted(status uint32, reason messages.Reason) {
+	p := st.policy
+	wait := backoff(p.haltBase(), p.haltMax(), min(st.state.Halts, 15), st.in.Jitter)
+	st.record(&messages.ProfileHalted{
+		Attempt: st.state.Attempt.Number, Status: status, Reason: string(reason),
+		RetryAtMs: toMS(st.in.Now.Add(wait)),
+	})
+}
+
+// jittered adds up to a tenth, so that many profiles told the same do not come
+// back in one moment.
+func jittered(d time.Duration, jitter float64) time.Duration {
+	return d + time.Duration(jitter*float64(d/10))
+}

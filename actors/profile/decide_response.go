@@ -1,0 +1,222 @@
+package profile
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sipmuster/muster/actors/challenge"
+	"github.com/sipmuster/muster/messages"
+)
+
+// response is the decision table for a final response to REGISTER
+// (standards.md §12; RFC 3261 §8.1.3.5, §10.2, §21).
+func (st *step) response(cmd ResponseReceived) {
+	r := cmd.Response
+	status := uint32(r.Status)
+	switch {
+	case r.Status < 200:
+		st.drop(messages.DropIdle)
+	case r.Status < 300:
+		st.success(cmd)
+	case r.Status < 400:
+		st.redirected(r)
+	case r.Status == 401, r.Status == 407:
+		st.challenged(r)
+	case r.Status == 403, r.Status >= 600: // ERR-08
+		st.halted(status, messages.ReasonForbidden)
+	case r.Status == 423:
+		st.intervalTooBrief(r)
+	case r.Status == 420:
+		st.badExtension(r)
+	case r.Status == 481:
+		st.doesNotExist(r)
+	case slices.Contains(configurationErrors, r.Status):
+		st.halted(status, messages.ReasonConfiguration)
+	case slices.Contains(temporaryErrors, r.Status):
+		st.failed(status, messages.ReasonBusy, r.RetryAfter)
+	case r.Status < 500: // GEN-16: unknown codes act as 400
+		st.failed(status, messages.ReasonRequest, r.RetryAfter)
+	case r.Status == 503:
+		st.failed(status, messages.ReasonUnavailable, r.RetryAfter)
+	case r.Status == 513:
+		st.halted(status, messages.ReasonConfiguration)
+	default: // GEN-16: as 500
+		st.failed(status, messages.ReasonServer, r.RetryAfter)
+	}
+}
+
+// configurationErrors are answers that the same request will always get.
+var configurationErrors = []int{404, 405, 410, 413, 414, 415, 416, 421, 439, 482, 483, 484, 485, 494}
+
+// temporaryErrors are answers that another time may not get.
+var temporaryErrors = []int{408, 430, 480, 486, 487, 491}
+
+func (st *step) success(cmd ResponseReceived) {
+	a, r := st.state.Attempt, cmd.Response
+	switch a.Purpose {
+	case messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH:
+		st.record(&messages.BindingsFetched{Attempt: a.Number, Contacts: uint32(len(r.Contacts))})
+		st.do(Deliver{Contacts: r.Contacts})
+	case messages.AttemptPurpose_ATTEMPT_PURPOSE_UNREGISTER:
+		st.record(&messages.BindingRemoved{Attempt: a.Number, Status: uint32(r.Status)})
+	default:
+		st.granted(cmd)
+	}
+}
+
+// granted judges a 2xx to a registration (REG-11 to REG-17).
+func (st *step) granted(cmd ResponseReceived) {
+	a, r := st.state.Attempt, cmd.Response
+	if st.policy.RequireProof && cmd.Proof != "verified" {
+		st.failed(uint32(r.Status), messages.ReasonProof, -1)
+		return
+	}
+	var granted time.Duration
+	switch {
+	case r.Contact == messages.ContactOurs && r.ContactExpires > 0:
+		granted = time.Duration(r.ContactExpires) * time.Second
+	case r.Contact == messages.ContactMissing && st.policy.Tolerate:
+		granted = time.Duration(a.ExpiresSeconds) * time.Second
+	default:
+		// REG-13: not listed means not registered, listed with 0 means removed.
+		st.failed(uint32(r.Status), messages.ReasonBindingMissing, -1)
+		return
+	}
+	granted = min(granted, st.policy.maxGranted())
+	e := &messages.BindingGranted{
+		Attempt:        a.Number,
+		Status:         uint32(r.Status),
+		GrantedSeconds: uint32(granted / time.Second),
+		UntilMs:        toMS(st.in.Now.Add(granted)),
+		RefreshAtMs:    toMS(st.in.Now.Add(refreshAfter(granted, st.policy.refreshFloor(), st.in.Jitter))),
+		ServiceRoute:   r.ServiceRoute,
+		Proof:          cmd.Proof,
+	}
+	if len(a.Answers) > 0 { // AIN-06: only for a request that had credentials
+		for _, info := range r.AuthInfo {
+			if info.NextNonce != "" {
+				e.NextNonces = append(e.NextNonces, &messages.NextNonce{Space: info.Space, Nonce: info.NextNonce})
+			}
+		}
+	}
+	st.record(e)
+}
+
+// challenged: 401 and 407 (RFC 3261 §22.2, §22.3).
+func (st *step) challenged(r *messages.SIPResponse) {
+	a, status := st.state.Attempt, uint32(r.Status)
+	j := challenge.Judge(st.policy.Challenge, st.state.Challenge, r.Challenges, a.Answers, a.Round)
+	st.record(&messages.ChallengeReceived{Attempt: a.Number, Status: status, Challenges: j.Recorded})
+	switch j.Verdict {
+	case challenge.Refused, challenge.Nothing:
+		st.halted(status, j.Reason)
+	case challenge.Exhausted:
+		st.failed(status, j.Reason, r.RetryAfter)
+	case challenge.Ask:
+		if !st.stillWanted() {
+			st.failed(status, messages.ReasonInterrupted, 0)
+			return
+		}
+		st.again(a.Round+1, st.state.Challenge.Answers(a.Answers, j.Recorded))
+		st.ask(status, j.Rejected)
+	}
+}
+
+// stillWanted: no retry leaves for what an operator has called off meanwhile.
+func (st *step) stillWanted() bool {
+	return st.state.Attempt.Purpose != messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER || st.state.Wanted()
+}
+
+// resend repeats the request of the chain as changed by the state, with the
+// credentials that it had.
+func (st *step) resend() {
+	a := st.state.Attempt
+	answers := st.state.Challenge.Answers(a.Answers, []*messages.RecordedChallenge{})
+	st.again(a.Round, answers)
+	if len(answers) > 0 {
+		st.ask(0, false)
+		return
+	}
+	st.do(SendRequest{Attempt: st.state.Attempt.Number})
+}
+
+// intervalTooBrief: 423 (RFC 3261 §10.2.8), before or after a challenge.
+func (st *step) intervalTooBrief(r *messages.SIPResponse) {
+	a := st.state.Attempt
+	limit := uint32(st.policy.maxMinExpires() / time.Second)
+	if a.Purpose != messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER ||
+		r.MinExpires <= a.ExpiresSeconds || r.MinExpires > limit || a.Intervals >= maxIntervals {
+		st.halted(423, messages.ReasonInterval)
+		return
+	}
+	st.record(&messages.IntervalRaised{Attempt: a.Number, MinExpiresSeconds: r.MinExpires})
+	st.resend()
+}
+
+// badExtension: 420 (RFC 3261 §8.1.3.5): once more without the tags that the
+// registrar does not support.
+func (st *step) badExtension(r *messages.SIPResponse) {
+	a := st.state.Attempt
+	if a.Adapted || len(r.Unsupported) == 0 {
+		st.halted(420, messages.ReasonConfiguration)
+		return
+	}
+	const most = 16
+	st.record(&messages.RequestAdapted{Attempt: a.Number, Status: 420, Dropped: r.Unsupported[:min(len(r.Unsupported), most)]})
+	st.resend()
+}
+
+// doesNotExist: 481 to a REGISTER is not foreseen, but a new Call-ID helps
+// registrars that confuse it with a dialog. Once.
+func (st *step) doesNotExist(r *messages.SIPResponse) {
+	if st.state.Attempt.Renamed {
+		st.failed(481, messages.ReasonBusy, r.RetryAfter)
+		return
+	}
+	st.newCallID()
+	st.resend()
+}
+
+// redirected: 3xx (RFC 3261 §8.1.3.4). Only hosts of the registrar's own
+// target set are followed (S-06), each URI once, so that credentials never go
+// to a host that a stranger names.
+func (st *step) redirected(r *messages.SIPResponse) {
+	a := st.state.Attempt
+	for _, target := range r.Redirects {
+		if slices.Contains(a.Targets, target) || !slices.Contains(st.policy.Targets, HostOf(target)) {
+			continue
+		}
+		if len(a.Targets) >= st.policy.redirects() {
+			break
+		}
+		st.record(&messages.Redirected{Attempt: a.Number, Status: uint32(r.Status), Target: target})
+		st.resend()
+		return
+	}
+	st.failed(uint32(r.Status), messages.ReasonRedirect, r.RetryAfter)
+}
+
+// HostOf is the host of a SIP URI in lower case, with the brackets of an IPv6
+// reference, or "" for anything else. A sips URI never equals a sip target
+// (S-15), and neither do other schemes.
+func HostOf(uri string) string {
+	rest, ok := strings.CutPrefix(strings.ToLower(uri), "sip:")
+	if !ok {
+		return ""
+	}
+	rest, _, _ = strings.Cut(rest, "?")
+	rest, _, _ = strings.Cut(rest, ";")
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		rest = rest[at+1:]
+	}
+	if strings.HasPrefix(rest, "[") {
+		host, _, found := strings.Cut(rest, "]")
+		if !found {
+			return ""
+		}
+		return host + "]"
+	}
+	host, _, _ := strings.Cut(rest, ":")
+	return host
+}

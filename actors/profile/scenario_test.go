@@ -1,0 +1,11 @@
+package profile_test
+
+import (
+	"testing"
+
+	"github.com/sipmuster/muster/actors/machinetest"
+)
+
+func TestScenarios(t *testing.T) {
+	machinetest.Scenarios(t, "testdata")
+}

@@ -1,0 +1,148 @@
+package actors
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+)
+
+// registrarActor owns the gate of one target. All its profiles share it.
+type registrarActor struct {
+	farm  *Farm
+	name  string
+	gate  *gate
+	timer *time.Timer
+	// armed is what the timer is set to; zero when it is not set.
+	armed time.Time
+	self  *actor.PID
+}
+
+// Messages to a registrar actor.
+type (
+	// wantSlot: the profile is due; again with another deadline moves it.
+	wantSlot struct {
+		id       string
+		shard    *actor.PID
+		deadline time.Time
+	}
+	// unwantSlot: it is no longer due.
+	unwantSlot struct{ id string }
+	// releaseSlot ends an attempt; see gate.release.
+	releaseSlot struct {
+		id          string
+		heard, dark bool
+		retryAfter  time.Duration // 503 with Retry-After; 0 without
+	}
+	// paceAnswer runs send when the target's pace allows; it also means that
+	// the target was heard.
+	paceAnswer struct {
+		heard bool
+		send  func()
+	}
+	retransmitted struct{}
+	reconfigure   struct{ registrar Registrar }
+	// holdGate stops fresh attempts.
+	holdGate   struct{ on bool }
+	gateTick   struct{}
+	gateSweep  struct{}
+	gateStatus struct{ reply chan<- gateView }
+)
+
+type gateView struct {
+	waiting, inFlight     int
+	state                 string
+	lastHeard, retryUntil time.Time
+}
+
+// sweepEvery is how often a gate looks for lost slots.
+const sweepEvery = 30 * time.Second
+
+func (r *registrarActor) Receive(ctx actor.Context) {
+	now := time.Now()
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		r.self = ctx.Self()
+		r.sweepLater()
+		return
+	case *actor.Stopping:
+		if r.timer != nil {
+			r.timer.Stop()
+		}
+		return
+	case *wantSlot:
+		r.gate.want(m.id, m.shard, m.deadline)
+	case *unwantSlot:
+		r.gate.unwant(m.id)
+	case *releaseSlot:
+		r.gate.release(now, m.id, m.heard, m.dark, rand.Float64())
+		if m.retryAfter > 0 {
+			r.gate.retryAfter(now.Add(m.retryAfter))
+		}
+	case *paceAnswer:
+		if m.heard {
+			r.gate.heard(now)
+		}
+		r.gate.paced = append(r.gate.paced, m.send)
+	case *retransmitted:
+		r.gate.spend()
+	case *reconfigure:
+		r.gate.configure(m.registrar.Rate, m.registrar.Concurrency)
+	case *holdGate:
+		r.gate.held = m.on
+	case *gateTick:
+		r.armed = time.Time{}
+	case *gateSweep:
+		if n := r.gate.sweep(now); n > 0 {
+			r.farm.log.Warn("slots taken back from lost attempts", "registrar", r.name, "slots", n)
+		}
+		r.sweepLater()
+	case *gateStatus:
+		m.reply <- r.view(now)
+		return
+	default:
+		return
+	}
+	r.pump(ctx, now)
+}
+
+// pump lets through whatever may go.
+func (r *registrarActor) pump(ctx actor.Context, now time.Time) {
+	for {
+		answer, fresh, wake := r.gate.next(now)
+		switch {
+		case answer != nil:
+			answer()
+		case fresh != nil:
+			ctx.Send(fresh.shard, &slotGranted{id: fresh.id})
+		default:
+			r.wakeAt(now, wake)
+			r.farm.observer.Registrar(r.name, len(r.gate.queue), len(r.gate.slots), r.gate.state(now) != "down")
+			return
+		}
+	}
+}
+
+func (r *registrarActor) wakeAt(now, at time.Time) {
+	if at.IsZero() || !r.armed.IsZero() && !at.Before(r.armed) {
+		return
+	}
+	r.armed = at
+	wait := max(at.Sub(now), time.Millisecond)
+	if r.timer == nil {
+		r.timer = time.AfterFunc(wait, func() { r.farm.root.Send(r.self, &gateTick{}) })
+		return
+	}
+	r.timer.Reset(wait)
+}
+
+func (r *registrarActor) sweepLater() {
+	r.farm.after(sweepEvery, func() { r.farm.root.Send(r.self, &gateSweep{}) })
+}
+
+func (r *registrarActor) view(now time.Time) gateView {
+	return gateView{
+		waiting: len(r.gate.queue), inFlight: len(r.gate.slots), state: r.gate.state(now),
+		lastHeard: r.gate.lastHeard, retryUntil: r.gate.retryUntil,
+	}
+}

@@ -1,0 +1,464 @@
+package actors
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/messages"
+)
+
+// shardActor is the only one that spawns, wakes and passivates the profiles of
+// its shard. An idle profile is an entry in its map, not a running actor.
+type shardActor struct {
+	farm    *Farm
+	number  int
+	self    *actor.PID
+	entries map[string]*entry
+	byPID   map[string]*entry // running profile actors by PID id
+	wakes   wakeHeap
+	timer   *time.Timer
+	armed   time.Time
+	spawned uint64
+}
+
+// entry is one profile of a shard.
+type entry struct {
+	id string
+	// cell holds the newest durable state. The profile actor writes it while
+	// it runs; anyone may read it.
+	cell *atomic.Pointer[versioned]
+	// child runs while there is something to do; sent counts the orders that
+	// it was given.
+	child *actor.PID
+	sent  uint64
+	// waiting is true while the registrar's gate knows that the profile is
+	// due, since wantedAt.
+	waiting  bool
+	wantedAt time.Time
+	// wakeAt is the entry's place in the heap; index is -1 when it has none.
+	wakeAt time.Time
+	index  int
+	// reload is true after a failure: the next actor reads the journal.
+	reload  bool
+	crashes crashes
+}
+
+// versioned is a state and the version of the stream that it is the fold of.
+type versioned struct {
+	state   profile.State
+	version uint64
+}
+
+// Messages to a shard actor.
+type (
+	// order is a command for one profile; done is told the outcome once it is
+	// durable, and may be nil.
+	order struct {
+		id      string
+		command profile.Command
+		done    func(versioned, error)
+		// contacts receives what a fetch brings.
+		contacts func([]messages.ContactBinding, error)
+	}
+	// declareBatch declares many profiles; done is called for each.
+	declareBatch struct {
+		declarations []declaration
+		done         func(index int, result string, err error)
+	}
+	declaration struct {
+		index   int
+		id      string
+		command profile.Declare
+		// dry only tells what would become of it.
+		dry bool
+	}
+	slotGranted struct{ id string }
+	// passivate is a profile actor's word that it has nothing to do; handled
+	// counts the orders that it has seen.
+	passivate struct {
+		id      string
+		handled uint64
+	}
+	shardTick  struct{}
+	shardSweep struct{}
+	// visit calls f with every entry, in no order, on the shard's goroutine.
+	visit struct {
+		f    func(e *entry)
+		done chan<- struct{}
+	}
+	visitOne struct {
+		id   string
+		f    func(e *entry) // nil when there is none
+		done chan<- struct{}
+	}
+)
+
+func newShard(f *Farm, number int) *shardActor {
+	return &shardActor{farm: f, number: number, entries: map[string]*entry{}, byPID: map[string]*entry{}}
+}
+
+func newEntry(id string) *entry {
+	e := &entry{id: id, cell: &atomic.Pointer[versioned]{}, index: -1}
+	e.cell.Store(&versioned{})
+	return e
+}
+
+func (s *shardActor) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		s.start(ctx)
+	case *actor.Stopping:
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+	case *order:
+		s.deliver(ctx, m)
+	case *declareBatch:
+		s.declare(ctx, m)
+	case *slotGranted:
+		s.granted(ctx, m.id)
+	case *passivate:
+		s.passivate(ctx, m)
+	case *actor.Terminated:
+		s.terminated(m.Who)
+	case *shardTick:
+		s.armed = time.Time{}
+		s.wake(ctx, time.Now())
+	case *shardSweep:
+		s.sweep(time.Now())
+	case *visit:
+		for _, e := range s.entries {
+			m.f(e)
+		}
+		close(m.done)
+	case *visitOne:
+		m.f(s.entries[m.id])
+		close(m.done)
+	}
+}
+
+// start arms every profile that was loaded. Attempts that were open when the
+// node stopped are recovered; bindings that are alive only get a timer.
+func (s *shardActor) start(ctx actor.Context) {
+	s.self = ctx.Self()
+	now := time.Now()
+	s.byPID = map[string]*entry{}
+	for _, e := range s.entries {
+		if e.child != nil { // this is a restart: the library stopped the children
+			e.child, e.reload = nil, true
+		}
+		if e.cell.Load().state.Attempt.Open {
+			s.give(ctx, e, &order{id: e.id, command: profile.Recovered{}})
+			continue
+		}
+		s.arm(e, now)
+	}
+	// The first sweeps are spread, so that the shards do not all sweep at once.
+	s.farm.after(time.Duration(rand.Int64N(int64(watchEvery))), func() { s.farm.root.Send(s.self, &shardSweep{}) })
+}
+
+func (s *shardActor) deliver(ctx actor.Context, o *order) {
+	e, ok := s.entries[o.id]
+	if !ok {
+		if _, declares := o.command.(profile.Declare); !declares {
+			o.fail(ErrNotFound)
+			return
+		}
+		e = newEntry(o.id)
+		s.entries[o.id] = e
+	}
+	if e.crashes.parked {
+		// An operator's command is what a parked profile waits for.
+		e.crashes = crashes{}
+	}
+	s.give(ctx, e, o)
+}
+
+// fail answers an order that cannot be carried out.
+func (o *order) fail(err error) {
+	if o.done != nil {
+		o.done(versioned{}, err)
+	}
+	if o.contacts != nil {
+		o.contacts(nil, err)
+	}
+}
+
+// give hands an order to the profile's actor, which is spawned on demand.
+func (s *shardActor) give(ctx actor.Context, e *entry, o *order) {
+	if e.child == nil {
+		s.spawn(ctx, e)
+	}
+	e.sent++
+	ctx.Send(e.child, o)
+	// The actor guards its own deadlines while it runs; this one is for the
+	// case that it cannot.
+	s.setWake(e, time.Now().Add(childLimit))
+}
+
+// childLimit is when a running profile actor is asked about its deadlines: a
+// little more than the guard of an attempt.
+const childLimit = 125 * time.Second
+
+// spawn starts the profile's actor. The name carries a number, because the
+// actor before may not have finished stopping; its work is done, so there is
+// only one that acts.
+func (s *shardActor) spawn(ctx actor.Context, e *entry) {
+	s.spawned++
+	name := e.id + "$" + strconv.FormatUint(s.spawned, 36)
+	reload := e.reload
+	e.reload = false
+	props := actor.PropsFromProducer(func() actor.Actor {
+		return &profileActor{farm: s.farm, shard: s.self, id: e.id, cell: e.cell, reload: reload}
+	}, actor.WithMailbox(newSlimMailbox))
+	pid, err := ctx.SpawnNamed(props, name)
+	if err != nil {
+		panic(fmt.Sprintf("actors: spawn: %v", err)) // names never repeat
+	}
+	e.child, e.sent = pid, 0
+	s.byPID[pid.Id] = e
+}
+
+// granted: the gate lets the profile through.
+func (s *shardActor) granted(ctx actor.Context, id string) {
+	e, ok := s.entries[id]
+	if !ok {
+		return
+	}
+	e.waiting = false
+	s.give(ctx, e, &order{id: id, command: profile.SlotGranted{}})
+}
+
+// passivate stops a profile actor that has seen everything it was given. With
+// something on its way to it, it will say so again.
+func (s *shardActor) passivate(ctx actor.Context, m *passivate) {
+	e, ok := s.entries[m.id]
+	if !ok || e.child == nil || e.sent != m.handled {
+		return
+	}
+	ctx.Stop(e.child)
+	delete(s.byPID, e.child.Id)
+	e.child = nil
+	e.crashes.calm(e.cell.Load().version)
+	state := e.cell.Load().state
+	if !state.Exists() && state.Source != "file" {
+		s.forget(e)
+		return
+	}
+	s.arm(e, time.Now())
+}
+
+// forget drops what has no declaration any more.
+func (s *shardActor) forget(e *entry) {
+	if e.waiting {
+		s.farm.toGate(e.cell.Load().state.Spec.Registrar, &unwantSlot{id: e.id})
+	}
+	s.clearWake(e)
+	delete(s.entries, e.id)
+	s.farm.secretGone(e.id)
+}
+
+// arm derives from the state of an idle profile what it waits for: its
+// registrar's gate, a time, or nothing.
+func (s *shardActor) arm(e *entry, now time.Time) {
+	state := e.cell.Load().state
+	_, due, ok := state.Due()
+	switch {
+	case ok && !due.After(now):
+		if !e.waiting {
+			e.wantedAt = now
+		}
+		e.waiting = s.farm.toGate(state.Spec.Registrar, &wantSlot{id: e.id, shard: s.self, deadline: deadline(state, now)})
+	case e.waiting:
+		e.waiting = false
+		s.farm.toGate(state.Spec.Registrar, &unwantSlot{id: e.id})
+	}
+	at, wakes := state.WakeAt()
+	if wakes && ok && !due.After(now) {
+		// The gate wakes it; what remains is the end of the binding.
+		at, wakes = lapse(state)
+	}
+	if !wakes {
+		s.clearWake(e)
+		return
+	}
+	s.setWake(e, at)
+}
+
+// deadline orders the profiles that wait for a slot: a binding by its end, and
+// one that is not there yet as if it ended soon, so that neither starves.
+func deadline(state profile.State, now time.Time) time.Time {
+	const unboundPatience = 30 * time.Second
+	switch {
+	case state.RefreshWanted || !state.Wanted():
+		return now
+	case state.Bound():
+		return state.Binding.Until.Add(-unboundPatience)
+	}
+	return now.Add(unboundPatience)
+}
+
+func lapse(state profile.State) (time.Time, bool) {
+	at := state.Binding.Until
+	if state.Binding.MaybeUntil.After(at) {
+		at = state.Binding.MaybeUntil
+	}
+	return at, !at.IsZero()
+}
+
+// wake attends to every profile whose time has come.
+func (s *shardActor) wake(ctx actor.Context, now time.Time) {
+	for len(s.wakes) > 0 && !s.wakes[0].wakeAt.After(now) {
+		e := s.wakes[0]
+		s.clearWake(e)
+		switch {
+		case e.crashes.parked:
+		case e.child != nil, e.reload, lapsed(e, now):
+			s.give(ctx, e, &order{id: e.id, command: profile.TimerFired{}})
+		default:
+			s.arm(e, now)
+		}
+	}
+	s.setTimer(now)
+}
+
+func lapsed(e *entry, now time.Time) bool {
+	at, ok := lapse(e.cell.Load().state)
+	return ok && !at.After(now)
+}
+
+// declare handles a batch. What would change nothing is seen here, without
+// waking anybody: a reload of a million rows costs a comparison each.
+func (s *shardActor) declare(ctx actor.Context, m *declareBatch) {
+	for _, d := range m.declarations {
+		state := profile.State{}
+		if e, ok := s.entries[d.id]; ok {
+			state = e.cell.Load().state
+		}
+		result := foresee(state, d.command)
+		if result == ResultUnchanged || d.dry {
+			m.done(d.index, result, nil)
+			continue
+		}
+		s.deliver(ctx, &order{id: d.id, command: d.command, done: func(v versioned, err error) {
+			m.done(d.index, result, err)
+		}})
+	}
+}
+
+// The results of a declaration.
+const (
+	ResultAdded     = "added"
+	ResultChanged   = "changed"
+	ResultUnchanged = "unchanged"
+	ResultInvalid   = "invalid"
+)
+
+// foresee tells what a declaration will do, by the core itself.
+func foresee(state profile.State, d profile.Declare) string {
+	decision := profile.Decide(profile.Policy{}, state, profile.Input{Command: d})
+	switch {
+	case len(decision.Events) == 0 && decision.Dropped != messages.DropBusy:
+		return ResultUnchanged
+	case !state.Exists():
+		return ResultAdded
+	}
+	return ResultChanged
+}
+
+// sweep is the watchdog: a profile that wants something must be running, wait
+// for its gate, or have a timer. One that has none of these is counted, and
+// armed again.
+func (s *shardActor) sweep(now time.Time) {
+	overdue := 0
+	for _, e := range s.entries {
+		if e.child != nil || e.waiting || e.crashes.parked {
+			continue
+		}
+		at, ok := e.cell.Load().state.WakeAt()
+		if !ok || e.index >= 0 && !e.wakeAt.Before(now.Add(-overdueAfter)) {
+			continue
+		}
+		if _, known := s.farm.registrar(e.cell.Load().state.Spec.Registrar); !known {
+			continue
+		}
+		if at.Before(now.Add(-overdueAfter)) {
+			overdue++
+		}
+		s.arm(e, now)
+	}
+	s.farm.observer.Overdue(s.number, overdue)
+	s.farm.after(watchEvery, func() { s.farm.root.Send(s.self, &shardSweep{}) })
+}
+
+// watchEvery is how often a shard looks for stuck profiles.
+const watchEvery = 2 * time.Minute
+
+// overdueAfter is how late a deadline must be to count as missed.
+const overdueAfter = 10 * time.Second
+
+func (s *shardActor) setWake(e *entry, at time.Time) {
+	e.wakeAt = at
+	if e.index >= 0 {
+		heap.Fix(&s.wakes, e.index)
+	} else {
+		heap.Push(&s.wakes, e)
+	}
+	s.setTimer(time.Now())
+}
+
+func (s *shardActor) clearWake(e *entry) {
+	if e.index >= 0 {
+		heap.Remove(&s.wakes, e.index)
+	}
+}
+
+// setTimer keeps one timer per shard at its earliest deadline.
+func (s *shardActor) setTimer(now time.Time) {
+	if len(s.wakes) == 0 {
+		return
+	}
+	at := s.wakes[0].wakeAt
+	if !s.armed.IsZero() && !at.Before(s.armed) {
+		return
+	}
+	s.armed = at
+	wait := max(at.Sub(now), time.Millisecond)
+	if s.timer == nil {
+		s.timer = time.AfterFunc(wait, func() { s.farm.root.Send(s.self, &shardTick{}) })
+		return
+	}
+	s.timer.Reset(wait)
+}
+
+// wakeHeap orders entries by wakeAt.
+type wakeHeap []*entry
+
+func (h wakeHeap) Len() int           { return len(h) }
+func (h wakeHeap) Less(i, j int) bool { return h[i].wakeAt.Before(h[j].wakeAt) }
+func (h wakeHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *wakeHeap) Push(x any) {
+	e := x.(*entry)
+	e.index = len(*h)
+	*h = append(*h, e)
+}
+
+func (h *wakeHeap) Pop() any {
+	old := *h
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	e.index = -1
+	return e
+}

@@ -1,0 +1,88 @@
+package actors
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+)
+
+// crashes is a profile actor's record of failures. After parkAfter in a row
+// without anything recorded the profile is parked: it does nothing until an operator
+// gives it a command or the node restarts, and a metric says so.
+type crashes struct {
+	count  int
+	parked bool
+	// version is the stream's at the latest failure: only what is recorded
+	// beyond it shows that the profile works again.
+	version uint64
+}
+
+const (
+	parkAfter    = 6
+	firstRestart = 100 * time.Millisecond
+	maxRestart   = 30 * time.Second
+	storeRestart = 2 * time.Second
+)
+
+func (c *crashes) calm(version uint64) {
+	if version > c.version {
+		*c = crashes{}
+	}
+}
+
+// failed notes one more and returns how long to wait before the next try. A
+// store that failed is not the profile's fault; a stream that somebody else
+// owns is nobody's to try again.
+func (c *crashes) failed(reason any) time.Duration {
+	err, _ := reason.(error)
+	switch {
+	case errors.Is(err, ErrStoreFailed):
+		return storeRestart + rand.N(storeRestart)
+	case errors.Is(err, ErrConflict):
+		c.parked = true
+	}
+	c.count++
+	if c.count >= parkAfter {
+		c.parked = true
+	}
+	return min(firstRestart<<(c.count-1), maxRestart)
+}
+
+// HandleFailure makes the shard the supervisor of its profiles: one that
+// panics is stopped, and started again from the journal with a growing wait.
+// The reason is logged as a type only: a panic's text could hold anything.
+func (s *shardActor) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason any, _ any) {
+	supervisor.StopChildren(child)
+	e, ok := s.byPID[child.Id]
+	if !ok {
+		return
+	}
+	delete(s.byPID, child.Id)
+	e.child, e.reload = nil, true
+	e.crashes.version = e.cell.Load().version
+	wait := e.crashes.failed(reason)
+	s.farm.observer.ActorRestarted(e.crashes.parked)
+	s.farm.toGate(e.cell.Load().state.Spec.Registrar, &releaseSlot{id: e.id})
+	log := s.farm.log.With("profile", e.id, "failures", e.crashes.count, "cause", describePanic(reason))
+	if e.crashes.parked {
+		log.Error("profile failed too often and is parked; refresh it or restart the node when the cause is mended")
+		s.clearWake(e)
+		return
+	}
+	log.Warn("profile failed; it restarts from the journal", "in", wait)
+	s.setWake(e, time.Now().Add(wait))
+}
+
+// terminated is told of every profile actor that has stopped. Those that were
+// passivated or failed are known already.
+func (s *shardActor) terminated(who *actor.PID) {
+	e, ok := s.byPID[who.Id]
+	if !ok {
+		return
+	}
+	delete(s.byPID, who.Id)
+	e.child, e.reload = nil, true
+	s.setWake(e, time.Now().Add(firstRestart))
+}
