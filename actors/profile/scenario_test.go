@@ -7,5 +7,5 @@ import (
 )
 
 func TestScenarios(t *testing.T) {
-	machinetest.Scenarios(t, "testdata")
+	machinetest.Scripts(t, "testdata")
 }

@@ -1,0 +1,384 @@
+package challenge
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds on what a peer may send (S-31). More is an error in Parse and is cut
+// off in Split.
+const (
+	splitMaxBytes  = 64 << 10 // one header value, the size of a message
+	splitMaxCount  = 64       // challenges of one header value
+	parseMaxBytes  = 8 << 10  // one challenge
+	parseMaxParams = 32       // parameters of one challenge
+)
+
+// Faults of a challenge. No message quotes what arrived (S-65).
+var (
+	errTooLong   = errors.New("parse challenge: longer than 8 KiB")
+	errControl   = errors.New("parse challenge: control byte")
+	errEncoding  = errors.New("parse challenge: not UTF-8")
+	errScheme    = errors.New("parse challenge: no scheme")
+	errEmpty     = errors.New("parse challenge: no parameter")
+	errName      = errors.New("parse challenge: parameter without a name")
+	errNoValue   = errors.New("parse challenge: parameter without a value")
+	errQuotes    = errors.New("parse challenge: unbalanced quotes")
+	errSeparator = errors.New("parse challenge: no comma between parameters")
+	errParams    = errors.New("parse challenge: more than 32 parameters")
+	errRealm     = errors.New("parse challenge: realm missing or repeated")
+	errNonce     = errors.New("parse challenge: nonce missing, empty or repeated")
+)
+
+// Param is one parameter of a challenge.
+type Param struct {
+	// Name is in lower case.
+	Name string
+	// Value has no quotes and no quoting backslashes (DIG-09).
+	Value string
+	// Quoted tells whether the value arrived as a quoted string.
+	Quoted bool
+}
+
+// Parsed is one challenge, taken apart.
+type Parsed struct {
+	// Scheme is as received; compare without case.
+	Scheme string
+	// Params are in wire order.
+	Params []Param
+}
+
+// Split takes the value of one WWW-Authenticate or Proxy-Authenticate header
+// apart into its challenges, in order and trimmed (CHA-20). A comma ends a
+// challenge only where the text after it begins another one, that is with a
+// token that no equals sign follows: RFC 3261 §20.44 forbids to join
+// challenges in one line, RFC 7235 §2.1 allows it, and it is seen.
+func Split(value string) []string {
+	if len(value) > splitMaxBytes {
+		return nil
+	}
+	var challenges []string
+	start := 0
+	add := func(end int) {
+		if c := strings.Trim(value[start:end], " \t\r\n,"); c != "" && len(challenges) < splitMaxCount {
+			challenges = append(challenges, c)
+		}
+	}
+	quoted := false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == ',' && !quoted && beginsChallenge(value[i+1:]):
+			add(i)
+			start = i + 1
+		}
+	}
+	add(len(value))
+	return challenges
+}
+
+// beginsChallenge tells whether s starts with a scheme rather than with a
+// parameter. A lone "auth" or "auth-int" is the rest of an unquoted qop list.
+func beginsChallenge(s string) bool {
+	s = strings.TrimLeft(s, " \t\r\n")
+	name := s[:tokenLength(s)]
+	if name == "" || isQOPValue(name) {
+		return false
+	}
+	after := s[len(name):]
+	rest := strings.TrimLeft(after, " \t\r\n")
+	return rest == "" || rest[0] == ',' || rest[0] != '=' && len(rest) < len(after)
+}
+
+// Parse takes one challenge apart. It is lenient in what servers get wrong
+// without harm (case, blanks, folding, trailing commas, quotes where none
+// belong and none where they do) and strict in what would be ambiguous or
+// dangerous to echo (CHA-29, S-52).
+func Parse(raw string) (Parsed, error) {
+	if len(raw) > parseMaxBytes {
+		return Parsed{}, errTooLong
+	}
+	if !utf8.ValidString(raw) {
+		return Parsed{}, errEncoding
+	}
+	raw, ok := unfold(raw)
+	if !ok {
+		return Parsed{}, errControl
+	}
+	rest := strings.Trim(raw, " \t")
+	n := tokenLength(rest)
+	if n == 0 || n < len(rest) && rest[n] != ' ' && rest[n] != '\t' {
+		return Parsed{}, errScheme
+	}
+	p := Parsed{Scheme: rest[:n]}
+	if err := p.parseParams(rest[n:]); err != nil {
+		return Parsed{}, err
+	}
+	if err := p.validate(); err != nil {
+		return Parsed{}, err
+	}
+	return p, nil
+}
+
+func (p *Parsed) parseParams(s string) error {
+	p.Params = make([]Param, 0, min(parseMaxParams, 1+strings.Count(s, ",")))
+	for {
+		for s = trimLeft(s); s != "" && s[0] == ','; s = trimLeft(s[1:]) {
+			continue // empty elements of the list (RFC 7230 §7)
+		}
+		if s == "" {
+			return nil
+		}
+		if len(p.Params) == parseMaxParams {
+			return errParams
+		}
+		n := tokenLength(s)
+		if n == 0 {
+			return errName
+		}
+		name := s[:n]
+		s = trimLeft(s[n:])
+		if s == "" || s[0] != '=' {
+			if !p.continuesQOP(name) {
+				return errNoValue
+			}
+		} else {
+			param := Param{Name: strings.ToLower(name)}
+			var err error
+			if param.Value, param.Quoted, s, err = parseValue(trimLeft(s[1:])); err != nil {
+				return err
+			}
+			p.Params = append(p.Params, param)
+			s = trimLeft(s)
+		}
+		if s != "" && s[0] != ',' {
+			return errSeparator
+		}
+	}
+}
+
+// continuesQOP adds to an unquoted qop list, qop=auth,auth-int, which a strict
+// reading would cut at the comma.
+func (p *Parsed) continuesQOP(value string) bool {
+	if len(p.Params) == 0 || !isQOPValue(value) {
+		return false
+	}
+	last := &p.Params[len(p.Params)-1]
+	if last.Name != "qop" || last.Quoted {
+		return false
+	}
+	last.Value += "," + value
+	return true
+}
+
+// parseValue reads a quoted string or everything up to the next comma or
+// blank, and returns what follows. Only a quoted string may be empty.
+func parseValue(s string) (value string, quoted bool, rest string, err error) {
+	if s == "" || s[0] != '"' {
+		n := 0
+		for n < len(s) && s[n] != ',' && s[n] != ' ' && s[n] != '\t' {
+			if s[n] == '"' {
+				return "", false, "", errQuotes
+			}
+			n++
+		}
+		if n == 0 || s[0] == '=' {
+			return "", false, "", errNoValue
+		}
+		return s[:n], false, s[n:], nil
+	}
+	var unescaped []byte
+	from := 1 // moves only when there is something to unescape
+	for i := 1; i < len(s); i++ {
+		switch {
+		case s[i] == '"' && from == 1:
+			return s[1:i], true, s[i+1:], nil
+		case s[i] == '"':
+			return string(append(unescaped, s[from:i]...)), true, s[i+1:], nil
+		case s[i] == '\\':
+			unescaped = append(unescaped, s[from:i]...)
+			i++
+			from = i
+		}
+	}
+	return "", true, "", errQuotes
+}
+
+// validate checks what every challenge and what a Digest challenge must have
+// (CHA-29). An empty realm is legal, an empty nonce is not.
+func (p Parsed) validate() error {
+	if len(p.Params) == 0 {
+		return errEmpty
+	}
+	var realms, nonces int
+	for _, param := range p.Params {
+		switch param.Name {
+		case "realm":
+			realms++
+		case "nonce":
+			nonces++
+		}
+	}
+	if realms > 1 || p.IsDigest() && realms == 0 {
+		return errRealm
+	}
+	if nonces > 1 || p.IsDigest() && p.Nonce() == "" {
+		return errNonce
+	}
+	return nil
+}
+
+// Get returns the first parameter of that name, which is in lower case.
+func (p Parsed) Get(name string) (string, bool) {
+	for _, param := range p.Params {
+		if param.Name == name {
+			return param.Value, true
+		}
+	}
+	return "", false
+}
+
+// IsDigest tells whether the scheme is Digest.
+func (p Parsed) IsDigest() bool { return strings.EqualFold(p.Scheme, "Digest") }
+
+// Realm is an opaque, case-sensitive string (CHA-28).
+func (p Parsed) Realm() string { return p.value("realm") }
+
+// Nonce is never empty in a Digest challenge.
+func (p Parsed) Nonce() string { return p.value("nonce") }
+
+// Stale tells that only the nonce of the last answer was wrong (CHA-11).
+func (p Parsed) Stale() bool { return strings.EqualFold(p.value("stale"), "true") }
+
+// Algorithm is as received, empty when absent; see CanonicalAlgorithm.
+func (p Parsed) Algorithm() string { return p.value("algorithm") }
+
+// QOP lists the offered qualities of protection in lower case. It is empty
+// both without a qop parameter and with an empty one.
+func (p Parsed) QOP() []string {
+	var list []string
+	for v := range strings.SplitSeq(p.value("qop"), ",") {
+		if v = strings.ToLower(strings.Trim(v, " \t")); v != "" {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// Map returns the parameters by lower-case name; of repeated ones the first.
+func (p Parsed) Map() map[string]string {
+	m := make(map[string]string, len(p.Params))
+	for _, param := range p.Params {
+		if _, repeated := m[param.Name]; !repeated {
+			m[param.Name] = param.Value
+		}
+	}
+	return m
+}
+
+func (p Parsed) value(name string) string {
+	v, _ := p.Get(name)
+	return v
+}
+
+// CanonicalAlgorithm is the upper-case name of a known algorithm: absent means
+// MD5 and case does not matter (DIG-10). An unknown name is returned as it is.
+func CanonicalAlgorithm(algorithm string) string {
+	if algorithm == "" {
+		return "MD5"
+	}
+	if Strength(algorithm) == 0 {
+		return algorithm
+	}
+	return strings.ToUpper(algorithm)
+}
+
+// Strength orders the algorithms, to see when a server asks for less than it
+// did before (CHA-25): MD5 is 1, SHA-256 is 2, SHA-512-256 is 3, unknown is 0.
+// A session variant is as strong as its base, and absent means MD5.
+func Strength(algorithm string) int {
+	const sess = "-sess"
+	if n := len(algorithm) - len(sess); n > 0 && strings.EqualFold(algorithm[n:], sess) {
+		algorithm = algorithm[:n]
+	}
+	switch {
+	case algorithm == "", strings.EqualFold(algorithm, "MD5"):
+		return 1
+	case strings.EqualFold(algorithm, "SHA-256"):
+		return 2
+	case strings.EqualFold(algorithm, "SHA-512-256"):
+		return 3
+	}
+	return 0
+}
+
+// unfold replaces folded lines by one space (RFC 3261 §7.3.1) and reports
+// whether no control byte is left but HTAB. A line end that no blank follows
+// would start another header and is refused.
+func unfold(s string) (string, bool) {
+	s = strings.Trim(s, " \t\r\n")
+	folded := false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\r' || c == '\n':
+			folded = true
+		case c < ' ' && c != '\t', c == 0x7f:
+			return "", false
+		}
+	}
+	if !folded {
+		return s, true
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\r' && s[i] != '\n' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if s[i] == '\r' {
+			i++
+		}
+		if i+1 >= len(s) || s[i] != '\n' || s[i+1] != ' ' && s[i+1] != '\t' {
+			return "", false
+		}
+		for i+1 < len(s) && (s[i+1] == ' ' || s[i+1] == '\t') {
+			i++
+		}
+		b.WriteByte(' ')
+	}
+	return b.String(), true
+}
+
+func isQOPValue(s string) bool {
+	return strings.EqualFold(s, "auth") || strings.EqualFold(s, "auth-int")
+}
+
+func trimLeft(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	return s
+}
+
+// tokenLength counts the leading bytes of s that form a token (RFC 3261
+// §25.1).
+func tokenLength(s string) int {
+	for i := 0; i < len(s); i++ {
+		if !isTokenByte(s[i]) {
+			return i
+		}
+	}
+	return len(s)
+}
+
+func isTokenByte(c byte) bool {
+	switch c {
+	case '-', '.', '!', '%', '*', '_', '+', '`', '\'', '~':
+		return true
+	}
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}

@@ -1,0 +1,46 @@
+package digest
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// validUsername refuses what would make H(user:realm:password) ambiguous (a
+// colon, DIG-13) or break the header (S-52).
+func validUsername(name string) bool {
+	return echoable(name) && utf8.ValidString(name) && strings.IndexByte(name, ':') < 0
+}
+
+// identity is who answers one challenge: the name as hashed, the name as sent,
+// and H(A1) without the session's part.
+type identity struct {
+	sent     string
+	ha1      string
+	userhash bool
+}
+
+// identify applies what the challenge asks of user name and password: NFC when
+// it speaks UTF-8 (RFC 7616 §4, DIG-13), and a hashed user name when it offers
+// that (RFC 7616 §3.4.4, DIG-12). A stored HA1 is used as it is: it already
+// holds the normalised name and password.
+func identify(o choice, c Credential) identity {
+	params := o.challenge.GetParams()
+	realm := o.challenge.GetRealm()
+	name, password := c.Username, c.Password.Reveal()
+	if strings.EqualFold(params["charset"], "UTF-8") {
+		name, password = norm.NFC.String(name), norm.NFC.String(password)
+	}
+	id := identity{sent: name}
+	if c.Password.Empty() {
+		id.ha1 = strings.ToLower(c.HA1.Reveal())
+	} else {
+		id.ha1 = o.algorithm.hash.sumOf(name, realm, password)
+	}
+	if strings.EqualFold(params["userhash"], "true") {
+		id.sent = o.algorithm.hash.sumOf(name, realm)
+		id.userhash = true
+	}
+	return id
+}

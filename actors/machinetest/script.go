@@ -1,0 +1,142 @@
+package machinetest
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sipmuster/muster/actors/profile"
+)
+
+var update = flag.Bool("update", false, "rewrite what the scripts expect")
+
+// RowID is how the rows of the standards checklist are named.
+var RowID = regexp.MustCompile(`\b(GEN|REG|CHA|AIN|ERR|DIG|OUT|S|R)-\d\d\b`)
+
+// block is a piece of a script: comments and blank lines, then commands, then
+// what they must give.
+type block struct {
+	line     int
+	lead     []string
+	commands []string
+	want     string
+}
+
+// Scripts runs every script of a folder as a subtest, each on a machine of its
+// own, and returns the text of all of them and the arrows they went along.
+func Scripts(t *testing.T, dir string) (texts map[string]string, arrows map[Arrow]int) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no scripts in %s: %v", dir, err)
+	}
+	texts, arrows = map[string]string{}, map[Arrow]int{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[filepath.Base(path)] = string(text)
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
+			m := New(profile.Policy{})
+			m.Arrows = arrows
+			runScript(t, m, path, string(text))
+		})
+	}
+	return texts, arrows
+}
+
+func runScript(t *testing.T, m *Machine, path, text string) {
+	t.Helper()
+	blocks, tail, err := parseScript(text)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	if len(blocks) == 0 || len(blocks[0].lead) == 0 || !strings.HasPrefix(text, "# ") || !RowID.MatchString(strings.Join(blocks[0].lead, " ")) {
+		t.Errorf("%s: begins with no comment that names a row", path)
+	}
+	var out strings.Builder
+	for _, b := range blocks {
+		got := ""
+		for _, command := range b.commands {
+			text, err := m.Do(command)
+			if err != nil {
+				t.Errorf("%s:%d: %s\n%v", path, b.line, command, err)
+			}
+			got += text
+		}
+		if len(b.commands) > 0 {
+			got += "is        " + Summary(m.State, m.Now) + "\n"
+		}
+		if !*update && got != b.want {
+			t.Errorf("%s:%d: %s\n(-want +got)\n%s", path, b.line, strings.Join(b.commands, "\n"), cmp.Diff(b.want, got))
+		}
+		writeBlock(&out, b, got)
+	}
+	for _, line := range tail {
+		fmt.Fprintln(&out, line)
+	}
+	if *update && out.String() != text {
+		if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func writeBlock(out *strings.Builder, b block, got string) {
+	for _, line := range b.lead {
+		fmt.Fprintln(out, line)
+	}
+	for _, c := range b.commands {
+		fmt.Fprintln(out, c)
+	}
+	fmt.Fprintf(out, "----\n%s", got)
+}
+
+// parseScript cuts a script into blocks; tail is what follows the last.
+func parseScript(text string) (blocks []block, tail []string, err error) {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	var b block
+	for i := 0; i < len(lines); i++ {
+		line := lines[i]
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+			if len(b.commands) > 0 {
+				return nil, nil, fmt.Errorf("line %d: a command without ----", i+1)
+			}
+			b.lead = append(b.lead, line)
+		case line == "----":
+			if len(b.commands) == 0 {
+				return nil, nil, fmt.Errorf("line %d: ---- without a command", i+1)
+			}
+			var want strings.Builder
+			for i++; i < len(lines) && lines[i] != ""; i++ {
+				fmt.Fprintln(&want, lines[i])
+			}
+			i-- // the blank line leads the next block
+			b.want = want.String()
+			blocks = append(blocks, b)
+			b = block{}
+		case line[0] == ' ':
+			if len(b.commands) == 0 {
+				return nil, nil, fmt.Errorf("line %d: continues nothing", i+1)
+			}
+			b.commands[len(b.commands)-1] += "\n" + line
+		default:
+			if len(b.commands) == 0 {
+				b.line = i + 1
+			}
+			b.commands = append(b.commands, line)
+		}
+	}
+	if len(b.commands) > 0 {
+		return nil, nil, fmt.Errorf("line %d: commands without ----", b.line)
+	}
+	return blocks, b.lead, nil
+}

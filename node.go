@@ -1,0 +1,313 @@
+package muster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sipmuster/muster/actors"
+	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/admin"
+	"github.com/sipmuster/muster/messages"
+	"github.com/sipmuster/muster/metrics"
+	"github.com/sipmuster/muster/sipadapter"
+	"github.com/sipmuster/muster/store"
+)
+
+// Node keeps the declared profiles registered. Its methods are safe for
+// concurrent use; Start and Stop are called once each.
+type Node struct {
+	options     Options
+	log         *slog.Logger
+	store       *store.Store
+	metrics     *metrics.Metrics
+	adapter     *sipadapter.Adapter
+	farm        *actors.Farm
+	admin       *admin.Server
+	credentials *credentials
+
+	ready      atomic.Bool
+	starting   atomic.Pointer[string] // what Start is doing, for Ready
+	storeError atomic.Pointer[error]
+	reloading  sync.Mutex // one reload at a time
+	registrars atomic.Pointer[map[string]bool]
+	ctx        context.Context // ends with Stop, for what runs beside
+	cancel     context.CancelFunc
+	beside     sync.WaitGroup
+	stopOnce   sync.Once
+	stopErr    error
+}
+
+// New opens the data folder and builds a node, or returns an error with
+// nothing left running.
+func New(o Options) (*Node, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("muster: %w", err)
+	}
+	n := &Node{options: o, log: o.Logger.With("node", o.ID), credentials: &credentials{all: map[string]actors.Credential{}}}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.starting.Store(new("not started"))
+	if err := n.build(); err != nil {
+		n.cancel()
+		if n.store != nil {
+			err = errors.Join(err, n.store.Close())
+		}
+		return nil, fmt.Errorf("muster: %w", err)
+	}
+	return n, nil
+}
+
+// build introduces the parts to each other.
+func (n *Node) build() error {
+	o := n.options
+	n.metrics = metrics.New(metrics.Options{Registrars: namesOf(o.Registrars), Version: o.Version})
+	if err := n.openStore(); err != nil {
+		return err
+	}
+	var err error
+	n.adapter, err = sipadapter.New(sipadapter.Options{
+		Listen: o.SIP.Listen, Advertise: o.SIP.Advertise, UserAgent: o.SIP.UserAgent,
+		AllowSources: o.SIP.AcceptFrom, Logger: n.log, Counters: sipCounters{n.metrics},
+	})
+	if err != nil {
+		return err
+	}
+	n.farm = actors.NewFarm(actors.FarmOptions{
+		Journal: journal{n.store}, Sender: n.adapter, Credentials: n.credentials, Observer: n.metrics,
+		Token: newToken, Registrars: o.Registrars, Logger: n.log, SecretGone: n.secretGone,
+	})
+	n.setRegistrars(o.Registrars)
+	if o.Admin.Listen == "" {
+		return nil
+	}
+	n.admin, err = admin.New(admin.Options{
+		Node: n, Metrics: n.metrics.Handler(), Listen: o.Admin.Listen, TLSCert: o.Admin.TLSCert, TLSKey: o.Admin.TLSKey,
+		TokenFile: o.Admin.TokenFile, Logger: n.log, Version: o.Version,
+	})
+	return err
+}
+
+func (n *Node) openStore() error {
+	o := n.options
+	key, err := store.LoadOrCreateKey(o.KeyFile, o.DataDir)
+	if err != nil {
+		return err
+	}
+	n.store, err = store.Open(store.Options{
+		Dir: o.DataDir, Key: key, Logger: n.log, OnFailure: n.storeFailed,
+		Fold: func(_ string, state []byte, events []*messages.Envelope) ([]byte, error) {
+			return profile.Fold(state, events)
+		},
+		Retention: store.Retention{Count: o.Retention.Events, Age: o.Retention.Age, Bytes: o.Retention.Bytes},
+	})
+	if err != nil {
+		return err
+	}
+	n.metrics.WatchJournal(func() int64 {
+		stats, err := n.store.Stats()
+		if err != nil {
+			return 0
+		}
+		return stats.FileBytes
+	})
+	return n.store.EachSecret(n.ctx, func(id string, plain []byte) error {
+		c, err := decodeCredential(plain)
+		if err != nil {
+			return fmt.Errorf("secret of %s: %w", id, err)
+		}
+		n.credentials.set(id, c)
+		return nil
+	})
+}
+
+// Start binds the addresses, replays the journal and applies the declared
+// profiles. When it returns nil the node is ready. After an error the node is
+// stopped.
+func (n *Node) Start(ctx context.Context) error {
+	if err := n.start(ctx); err != nil {
+		stop, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		return errors.Join(err, n.Stop(stop))
+	}
+	return nil
+}
+
+func (n *Node) start(ctx context.Context) error {
+	began := time.Now()
+	if n.admin != nil {
+		if err := n.admin.Start(); err != nil {
+			return err
+		}
+	}
+	if err := n.adapter.Start(); err != nil {
+		return err
+	}
+	n.starting.Store(new("replaying the journal"))
+	if err := n.farm.Start(ctx); err != nil {
+		return err
+	}
+	n.starting.Store(new("applying the profile files"))
+	if err := n.Apply(ctx, n.options.Desired); err != nil {
+		return err
+	}
+	n.ready.Store(true)
+	n.log.Info("ready", "took", time.Since(began).Round(time.Millisecond), "sip", n.adapter.Addrs(), "api", n.AdminAddr())
+	return nil
+}
+
+// Stop ends the node: attempts that are open finish or are left as they are
+// recorded, the journal is checkpointed and closed. It returns within
+// StopLimit or when ctx ends. Calling it again returns the same.
+func (n *Node) Stop(ctx context.Context) error {
+	n.stopOnce.Do(func() {
+		ctx, cancel := context.WithTimeout(ctx, n.options.StopLimit)
+		defer cancel()
+		n.ready.Store(false)
+		n.starting.Store(new("stopping"))
+		n.cancel()
+		n.beside.Wait()
+		var errs []error
+		n.farm.Stop(ctx, n.options.Deregister)
+		errs = append(errs, n.adapter.Close(ctx))
+		if n.admin != nil {
+			errs = append(errs, n.admin.Stop(ctx))
+		}
+		if n.store.Err() == nil {
+			errs = append(errs, n.store.Checkpoint(context.WithoutCancel(ctx)))
+		}
+		errs = append(errs, n.store.Close())
+		n.stopErr = errors.Join(errs...)
+	})
+	return n.stopErr
+}
+
+// AdminAddr is where the API listens, or "" without one.
+func (n *Node) AdminAddr() string {
+	if n.admin == nil {
+		return ""
+	}
+	return n.admin.Addr()
+}
+
+// SIPAddrs are the addresses that the SIP side is bound to, such as
+// "udp://127.0.0.1:5070".
+func (n *Node) SIPAddrs() []string { return n.adapter.Addrs() }
+
+// Metrics serves the node's metrics, for an embedder with a server of its own.
+func (n *Node) Metrics() *metrics.Metrics { return n.metrics }
+
+// Ready is nil when the node does its work, else why not.
+func (n *Node) Ready() error {
+	if err := n.storeError.Load(); err != nil {
+		return fmt.Errorf("the store failed, nothing is sent: %w", *err)
+	}
+	if !n.ready.Load() {
+		return errors.New(*n.starting.Load())
+	}
+	return nil
+}
+
+// Healthy is nil while the process can answer.
+func (n *Node) Healthy() error { return nil }
+
+// Backup writes a consistent copy of the journal.
+func (n *Node) Backup(w io.Writer) error {
+	_, err := n.store.Backup(n.ctx, w)
+	return err
+}
+
+// storeFailed is told that what the last commit left on disk is unknown. The
+// farm holds, the file is opened again, and every profile actor reads what is
+// there before it goes on.
+func (n *Node) storeFailed(cause error) {
+	n.storeError.Store(&cause)
+	n.farm.Hold(true)
+	n.log.Error("the store failed; nothing is sent until it is open again", "error", cause)
+	n.beside.Go(func() {
+		const first, most = time.Second, 10 * time.Second
+		for wait := first; ; wait = min(2*wait, most) {
+			select {
+			case <-n.ctx.Done():
+				return
+			case <-time.After(wait):
+			}
+			err := n.store.Reopen(n.ctx)
+			if err == nil {
+				break
+			}
+			n.log.Warn("the store does not open yet", "error", err)
+		}
+		n.storeError.Store(nil)
+		n.farm.Hold(false)
+		n.log.Info("the store is open again")
+	})
+}
+
+// secretGone removes the sealed secret of a profile that was forgotten.
+func (n *Node) secretGone(id string) {
+	n.credentials.remove(id)
+	n.beside.Go(func() {
+		if err := n.store.DeleteSecret(n.ctx, id); err != nil && n.ctx.Err() == nil {
+			n.log.Warn("the secret of a removed profile stays in the store", "profile", id, "error", err)
+		}
+	})
+}
+
+// newToken returns 128 random bits as 32 hexadecimal digits.
+func newToken() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+func namesOf(rs []actors.Registrar) []string {
+	names := make([]string, len(rs))
+	for i, r := range rs {
+		names[i] = r.Name
+	}
+	return names
+}
+
+// journal makes the store what the actors ask for.
+type journal struct{ *store.Store }
+
+// Append implements actors.Journal.
+func (j journal) Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
+	err := j.Store.Append(ctx, stream, after, at, events...)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrConflict):
+		return fmt.Errorf("%w: %w", actors.ErrConflict, err)
+	case errors.Is(err, store.ErrFailed), errors.Is(err, os.ErrClosed):
+		return fmt.Errorf("%w: %w", actors.ErrStoreFailed, err)
+	}
+	return err
+}
+
+// Load implements actors.Journal.
+func (j journal) Load(ctx context.Context, stream string) ([]byte, uint64, []*messages.Envelope, error) {
+	b, version, events, err := j.Store.Load(ctx, stream)
+	if err != nil && j.Err() != nil {
+		err = fmt.Errorf("%w: %w", actors.ErrStoreFailed, err)
+	}
+	return b, version, events, err
+}
+
+// Replay implements actors.Journal.
+func (j journal) Replay(ctx context.Context, r actors.Replayer) error { return j.Store.Replay(ctx, r) }
+
+// sipCounters gives the adapter's counts to the metrics.
+type sipCounters struct{ *metrics.Metrics }
+
+// Dropped implements sipadapter.Counters.
+func (c sipCounters) Dropped(reason string) { c.PacketDropped(reason) }

@@ -1,0 +1,140 @@
+package muster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/sipmuster/muster/actors"
+)
+
+// Options are what a Node is made of. Only DataDir is required.
+type Options struct {
+	// ID names the node in logs; empty means "node-1".
+	ID string
+	// DataDir holds the journal. One node at a time can use it.
+	DataDir string
+	// KeyFile holds the key that seals secrets given through the API; it must
+	// not be inside DataDir. It is created when missing. Empty means
+	// "muster.key" beside DataDir.
+	KeyFile string
+	// Retention bounds the journal; zero fields mean 1,000,000 events, 7 days
+	// and no limit in bytes.
+	Retention Retention
+
+	SIP SIP
+	// Desired is what shall be kept registered; see Apply.
+	Desired
+	// Load reads Desired again for a reload; nil refuses a reload.
+	Load func(context.Context) (Desired, error)
+
+	// Admin is the HTTP API; without Listen there is none.
+	Admin Admin
+	// Deregister removes every binding at shutdown, at the registrars' pace.
+	// The default keeps them: a restart is not an outage.
+	Deregister bool
+	// StopLimit bounds Stop; 0 means 33 s, one second more than Timer F.
+	StopLimit time.Duration
+	// Logger receives everything; nil discards.
+	Logger *slog.Logger
+	// Version is shown by the API and the metrics.
+	Version string
+}
+
+// Desired is the declarative part of the configuration: what a reload can
+// change.
+type Desired struct {
+	Registrars []actors.Registrar
+	Profiles   []actors.Declaration
+}
+
+// SIP configures the SIP side.
+type SIP struct {
+	// Listen are addresses such as "udp://127.0.0.1:5070"; empty means UDP and
+	// TCP on a free port of 127.0.0.1, which changes at each start and with it
+	// the contacts.
+	Listen []string
+	// Advertise is the host, with or without a port, that peers shall use to
+	// reach us; empty means the local address.
+	Advertise string
+	UserAgent string
+	// AcceptFrom are addresses from which responses are accepted besides the
+	// one that was asked (S-04).
+	AcceptFrom []netip.Addr
+}
+
+// Retention bounds the journal behind the checkpoint; a negative value means
+// no limit.
+type Retention struct {
+	Events int
+	Age    time.Duration
+	Bytes  int64
+}
+
+// Admin configures the HTTP API.
+type Admin struct {
+	// Listen is host:port; any host but loopback needs TLS and tokens.
+	Listen string
+	// TLSCert and TLSKey are PEM files, both or neither.
+	TLSCert, TLSKey string
+	// TokenFile lists who may call, see admin.ReadTokens.
+	TokenFile string
+}
+
+func (o Options) withDefaults() Options {
+	if o.ID == "" {
+		o.ID = "node-1"
+	}
+	if o.KeyFile == "" {
+		o.KeyFile = filepath.Join(filepath.Dir(filepath.Clean(o.DataDir)), "muster.key")
+	}
+	if o.StopLimit == 0 {
+		o.StopLimit = 33 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if len(o.SIP.Listen) == 0 {
+		o.SIP.Listen = []string{"udp://127.0.0.1:0", "tcp://127.0.0.1:0"}
+	}
+	return o
+}
+
+// validate reports everything that is wrong at once.
+func (o Options) validate() error {
+	var errs []error
+	if o.DataDir == "" {
+		errs = append(errs, errors.New("DataDir is empty"))
+	}
+	return errors.Join(append(errs, o.Desired.validate()...)...)
+}
+
+func (d Desired) validate() []error {
+	var errs []error
+	names := map[string]bool{}
+	for _, r := range d.Registrars {
+		if r.Name == "" || r.URI == "" {
+			errs = append(errs, fmt.Errorf("registrar %q: name and URI are required", r.Name))
+		}
+		if names[r.Name] {
+			errs = append(errs, fmt.Errorf("registrar %q is configured twice", r.Name))
+		}
+		names[r.Name] = true
+	}
+	ids := map[string]bool{}
+	for _, p := range d.Profiles {
+		p = normalised(p)
+		if err := validateDeclaration(p, func(name string) bool { return names[name] }); err != nil {
+			errs = append(errs, err)
+		}
+		if ids[p.ID] {
+			errs = append(errs, fmt.Errorf("profile %q is declared twice", p.ID))
+		}
+		ids[p.ID] = true
+	}
+	return errs
+}
