@@ -151,6 +151,12 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.adapter.Start(); err != nil {
 		return err
 	}
+	// The secrets come before the profiles that were interrupted: those go on
+	// as soon as the journal is replayed.
+	for _, d := range n.options.Profiles {
+		d = normalised(d)
+		n.credentials.set(d.ID, credentialOf(d))
+	}
 	n.starting.Store(new("replaying the journal"))
 	if err := n.farm.Start(ctx); err != nil {
 		return err

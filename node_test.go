@@ -15,7 +15,7 @@ import (
 )
 
 func TestNodeRegistersOverRealSockets(t *testing.T) {
-	registrar, err := siptest.NewRegistrar(siptest.Options{Realm: "example.test", Password: passwordOf})
+	registrar, err := siptest.NewRegistrar(siptest.Options{Authenticate: true, Realm: "example.test", Password: passwordOf})
 	if err != nil {
 		t.Fatal(err)
 	}
