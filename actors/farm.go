@@ -83,9 +83,7 @@ func NewFarm(o FarmOptions) *Farm {
 	}
 	// The library logs messages and panic values, which can hold an answer to
 	// a challenge (S-62). What matters is logged by us.
-	f.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
-		return slog.New(slog.DiscardHandler)
-	}))
+	f.system = actor.NewActorSystem(actor.WithLoggerFactory(quiet))
 	f.root = f.system.Root
 	f.registrars.Store(&map[string]registrar{})
 	f.digests = f.spawnDigests()
@@ -95,6 +93,8 @@ func NewFarm(o FarmOptions) *Farm {
 	}
 	return f
 }
+
+func quiet(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // spawnDigests starts the DigestActors: one per processor, and one in front
 // that hands the questions out in turn.

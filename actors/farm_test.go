@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sipmuster/muster/actors/profile"
-	"github.com/sipmuster/muster/messages"
 )
 
 func TestFarmRegistersAndRefreshesForADay(t *testing.T) {
@@ -19,13 +18,13 @@ func TestFarmRegistersAndRefreshesForADay(t *testing.T) {
 		w.declare(profiles)
 		time.Sleep(10 * time.Second)
 		w.wantStates(map[string]int{StateRegistered: profiles})
-		first := w.registrar.requests
+		first := w.registrar.seen()
 		if first != 2*profiles {
 			t.Errorf("%d requests to register %d profiles, want 2 each: a challenge and its answer", first, profiles)
 		}
 		time.Sleep(24 * time.Hour)
 		w.wantStates(map[string]int{StateRegistered: profiles})
-		refreshes := w.registrar.requests - first
+		refreshes := w.registrar.seen() - first
 		// A grant of 3600 s is refreshed after 2854 to 3568 s: 24 to 31 times a
 		// day, one request each because the nonce is known.
 		if refreshes < 24*profiles || refreshes > 31*profiles {
@@ -45,17 +44,17 @@ func TestFarmRestartIsQuietAndKeepsIdentity(t *testing.T) {
 		w.wantStates(map[string]int{StateRegistered: 100})
 		w.stop()
 
-		before := w.registrar.requests
+		before := w.registrar.seen()
 		w.start()
 		time.Sleep(time.Minute)
-		if n := w.registrar.requests - before; n != 0 {
+		if n := w.registrar.seen() - before; n != 0 {
 			t.Errorf("%d requests in the first minute after a restart with live bindings, want 0", n)
 		}
 		w.wantStates(map[string]int{StateRegistered: 100})
 		time.Sleep(2 * time.Hour)
 		w.wantStates(map[string]int{StateRegistered: 100})
-		if len(w.registrar.cseqs) != 100 {
-			t.Errorf("%d Call-IDs seen for 100 profiles: a restart must keep them", len(w.registrar.cseqs))
+		if w.registrar.callIDs() != 100 {
+			t.Errorf("%d Call-IDs seen for 100 profiles: a restart must keep them", w.registrar.callIDs())
 		}
 		w.registrar.check()
 		w.stop()
@@ -65,7 +64,7 @@ func TestFarmRestartIsQuietAndKeepsIdentity(t *testing.T) {
 func TestFarmKilledInFlightRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", RetryBase: time.Second})
-		w.registrar.delay = 300 * time.Millisecond
+		w.registrar.set(func(r *fakeRegistrar) { r.delay = 300 * time.Millisecond })
 		w.start()
 		w.declare(200)
 		for range 20 {
@@ -84,12 +83,12 @@ func TestFarmWrongPasswordIsRejectedAfterOneAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test"})
 		w.start()
-		w.secrets["p0"] = Credential{Password: messages.NewSecret("not it")}
+		w.password("p0", "not it")
 		w.declare(1)
 		time.Sleep(20 * time.Minute)
 		w.wantStates(map[string]int{StateRejected: 1})
-		if w.registrar.requests != 2 {
-			t.Errorf("%d requests with a wrong password, want 2", w.registrar.requests)
+		if w.registrar.seen() != 2 {
+			t.Errorf("%d requests with a wrong password, want 2", w.registrar.seen())
 		}
 		// A crash loop must not turn into a guessing loop.
 		for range 10 {
@@ -97,10 +96,10 @@ func TestFarmWrongPasswordIsRejectedAfterOneAnswer(t *testing.T) {
 			w.start()
 			time.Sleep(30 * time.Second)
 		}
-		if w.registrar.requests != 2 {
-			t.Errorf("%d requests after restarts, want still 2", w.registrar.requests)
+		if w.registrar.seen() != 2 {
+			t.Errorf("%d requests after restarts, want still 2", w.registrar.seen())
 		}
-		w.secrets["p0"] = Credential{Password: messages.NewSecret("pw-p0")}
+		w.password("p0", "pw-p0")
 		if _, err := w.farm.Do(t.Context(), "p0", profile.Refresh{}); err != nil {
 			t.Fatal(err)
 		}
@@ -118,11 +117,11 @@ func TestFarmOutageNeverExceedsThePace(t *testing.T) {
 		w.declare(profiles)
 		time.Sleep(time.Minute)
 		w.wantStates(map[string]int{StateRegistered: profiles})
-		w.registrar.silent = true
-		began := w.registrar.requests
+		w.registrar.set(func(r *fakeRegistrar) { r.silent = true })
+		began := w.registrar.seen()
 		time.Sleep(time.Minute)
-		outage := w.registrar.requests - began
-		w.registrar.silent = false
+		outage := w.registrar.seen() - began
+		w.registrar.set(func(r *fakeRegistrar) { r.silent = false })
 		time.Sleep(4 * time.Minute)
 		w.wantStates(map[string]int{StateRegistered: profiles})
 		if peak := w.registrar.peak(); peak > pace {
@@ -140,14 +139,14 @@ func TestFarmOutageNeverExceedsThePace(t *testing.T) {
 func TestFarmRetryAfterIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", Rate: 10})
-		w.registrar.unavailable = 30 * time.Second
+		w.registrar.set(func(r *fakeRegistrar) { r.unavailable = 30 * time.Second })
 		w.start()
 		w.declare(100)
 		time.Sleep(20 * time.Second)
-		if n := w.registrar.requests; n > 4 {
+		if n := w.registrar.seen(); n > 4 {
 			t.Errorf("%d requests although the first answer said Retry-After: 30", n)
 		}
-		w.registrar.unavailable = 0
+		w.registrar.set(func(r *fakeRegistrar) { r.unavailable = 0 })
 		time.Sleep(10 * time.Minute)
 		w.wantStates(map[string]int{StateRegistered: 100})
 		w.stop()
@@ -169,8 +168,8 @@ func TestFarmDisableRemoveEnable(t *testing.T) {
 		do("p0", profile.Disable{})
 		do("p1", profile.Remove{ByOperator: true})
 		time.Sleep(5 * time.Second)
-		if len(w.registrar.bound) != 1 {
-			t.Errorf("the registrar holds %d bindings, want 1: a disabled and a removed profile withdraw theirs", len(w.registrar.bound))
+		if w.registrar.held() != 1 {
+			t.Errorf("the registrar holds %d bindings, want 1: a disabled and a removed profile withdraw theirs", w.registrar.held())
 		}
 		w.wantStates(map[string]int{StateRegistered: 1, StateDisabled: 1})
 		if _, err := w.farm.Profile(t.Context(), "p1"); err == nil {
@@ -193,8 +192,8 @@ func TestFarmStopWithdrawsWhenAsked(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 33*time.Second)
 		defer cancel()
 		w.farm.Stop(ctx, true)
-		if len(w.registrar.bound) != 0 {
-			t.Errorf("the registrar holds %d bindings after a shutdown that withdraws", len(w.registrar.bound))
+		if w.registrar.held() != 0 {
+			t.Errorf("the registrar holds %d bindings after a shutdown that withdraws", w.registrar.held())
 		}
 		if peak := w.registrar.peak(); peak > defaultRate {
 			t.Errorf("%d requests in a second, the pace is %d", peak, defaultRate)
@@ -212,9 +211,9 @@ func TestFarmStoreFailureStopsAndRecovers(t *testing.T) {
 		w.wantStates(map[string]int{StateRegistered: 100})
 		w.journal.fail(fmt.Errorf("%w: disk full", ErrStoreFailed))
 		w.farm.Hold(true)
-		before := w.registrar.requests
+		before := w.registrar.seen()
 		time.Sleep(10 * time.Minute)
-		if n := w.registrar.requests - before; n != 0 {
+		if n := w.registrar.seen() - before; n != 0 {
 			t.Errorf("%d requests left although their events were not durable", n)
 		}
 		w.journal.fail(nil)
@@ -236,8 +235,8 @@ func TestFarmPanicIsolationAndParking(t *testing.T) {
 		w.journal.plant("p/p1")
 		time.Sleep(2 * time.Hour)
 		w.wantStates(map[string]int{StateRegistered: 5}) // p1 as it was last recorded
-		if w.observer.parked != 1 || w.observer.restart > parkAfter {
-			t.Errorf("%d profiles parked after %d failures, want 1 after %d", w.observer.parked, w.observer.restart, parkAfter)
+		if w.observer.failures() > parkAfter || w.observer.parkings() != 1 {
+			t.Errorf("%d profiles parked after %d failures, want 1 after %d", w.observer.parkings(), w.observer.failures(), parkAfter)
 		}
 		w.journal.plant("")
 		if _, err := w.farm.Do(t.Context(), "p1", profile.Refresh{}); err != nil { // wakes it
@@ -299,6 +298,30 @@ func TestFarmListing(t *testing.T) {
 		if err != nil || len(history) == 0 || history[len(history)-1].Type != "ProfileAdded" {
 			t.Errorf("history: %v, %v; want it to begin with ProfileAdded", history, err)
 		}
+		w.stop()
+	})
+}
+
+// TestFarmBindingLapsesDuringAnOutage: a binding that ended is not shown as
+// registered, also while an unanswered request leaves a doubt.
+func TestFarmBindingLapsesDuringAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", Expires: 2 * time.Minute})
+		w.start()
+		w.declare(20)
+		time.Sleep(10 * time.Second)
+		w.wantStates(map[string]int{StateRegistered: 20})
+		w.registrar.set(func(r *fakeRegistrar) { r.silent = true })
+		time.Sleep(10 * time.Minute)
+		w.farm.visitAll(t.Context(), func(e *entry) {
+			if s := e.cell.Load().state; s.Bound() {
+				t.Errorf("%s is shown as %s, bound until %v, at %v", e.id, s.Status(), s.Binding.Until, time.Now().UTC())
+			}
+		})
+		w.registrar.set(func(r *fakeRegistrar) { r.silent = false })
+		time.Sleep(time.Hour)
+		w.wantStates(map[string]int{StateRegistered: 20})
+		w.registrar.check()
 		w.stop()
 	})
 }

@@ -184,6 +184,9 @@ func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
 		if e.GetBindingGranted() != nil && !bound.IsZero() {
 			o.RefreshMargin(a.state.Spec.Registrar, bound.Sub(now))
 		}
+		if e.GetBindingLapsed() != nil && !bound.IsZero() {
+			a.farm.log.Warn("binding lapsed", "profile", a.id, "until", bound)
+		}
 		a.logEvent(e)
 	}
 }
@@ -201,8 +204,6 @@ func (a *profileActor) logEvent(e *messages.ProfileEvent) {
 	case *messages.ProfileEvent_BindingGranted:
 		a.farm.log.Debug("binding granted", "profile", a.id, "attempt", e.BindingGranted.GetAttempt(),
 			"call_id", a.state.CallID, "seconds", e.BindingGranted.GetGrantedSeconds())
-	case *messages.ProfileEvent_BindingLapsed:
-		a.farm.log.Warn("binding lapsed", "profile", a.id)
 	}
 }
 

@@ -283,7 +283,8 @@ func (s *shardActor) arm(e *entry, now time.Time) {
 	at, wakes := state.WakeAt()
 	if wakes && ok && !due.After(now) {
 		// The gate wakes it; what remains is the end of the binding.
-		at, wakes = lapse(state)
+		at = state.LapseAt()
+		wakes = !at.IsZero()
 	}
 	if !wakes {
 		s.clearWake(e)
@@ -305,14 +306,6 @@ func deadline(state profile.State, now time.Time) time.Time {
 	return now.Add(unboundPatience)
 }
 
-func lapse(state profile.State) (time.Time, bool) {
-	at := state.Binding.Until
-	if state.Binding.MaybeUntil.After(at) {
-		at = state.Binding.MaybeUntil
-	}
-	return at, !at.IsZero()
-}
-
 // wake attends to every profile whose time has come.
 func (s *shardActor) wake(ctx actor.Context, now time.Time) {
 	for len(s.wakes) > 0 && !s.wakes[0].wakeAt.After(now) {
@@ -330,8 +323,8 @@ func (s *shardActor) wake(ctx actor.Context, now time.Time) {
 }
 
 func lapsed(e *entry, now time.Time) bool {
-	at, ok := lapse(e.cell.Load().state)
-	return ok && !at.After(now)
+	at := e.cell.Load().state.LapseAt()
+	return !at.IsZero() && !at.After(now)
 }
 
 // declare handles a batch. What would change nothing is seen here, without
@@ -399,7 +392,7 @@ func (s *shardActor) sweep(now time.Time) {
 }
 
 // watchEvery is how often a shard looks for stuck profiles.
-const watchEvery = 2 * time.Minute
+const watchEvery = 5 * time.Minute
 
 // overdueAfter is how late a deadline must be to count as missed.
 const overdueAfter = 10 * time.Second

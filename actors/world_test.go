@@ -77,10 +77,18 @@ func (w *world) token() string {
 // Credential implements Credentials: every profile knows its password, unless
 // the test says otherwise.
 func (w *world) Credential(id string) (Credential, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if c, ok := w.secrets[id]; ok {
 		return c, true
 	}
 	return Credential{Password: messages.NewSecret("pw-" + id)}, true
+}
+
+func (w *world) password(id, password string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.secrets[id] = Credential{Password: messages.NewSecret(password)}
 }
 
 func (w *world) declare(n int) {
@@ -223,9 +231,9 @@ func (s *fakeSender) Send(q *messages.SIPRequest, done func(messages.SIPOutcome)
 	go func() {
 		interval, passed := 500*time.Millisecond, time.Duration(0)
 		for n := 0; ; n++ {
-			response, answered := s.r.receive(s.generation, q, n == 0)
+			response, delay, answered := s.r.receive(s.generation, q, n == 0)
 			if answered {
-				time.Sleep(s.r.delay)
+				time.Sleep(delay)
 				s.r.finished(s.generation, q)
 				done(messages.SIPOutcome{Response: response})
 				return
@@ -256,9 +264,14 @@ func (r *fakeRegistrar) violate(format string, args ...any) {
 	r.violations = append(r.violations, fmt.Sprintf(format, args...))
 }
 
-func (r *fakeRegistrar) receive(generation int, q *messages.SIPRequest, first bool) (*messages.SIPResponse, bool) {
+func (r *fakeRegistrar) receive(generation int, q *messages.SIPRequest, first bool) (*messages.SIPResponse, time.Duration, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	response, answered := r.answer(generation, q, first)
+	return response, r.delay, answered
+}
+
+func (r *fakeRegistrar) answer(generation int, q *messages.SIPRequest, first bool) (*messages.SIPResponse, bool) {
 	if generation != r.generation {
 		return nil, false // a dead process sends nothing
 	}
@@ -323,6 +336,22 @@ func (r *fakeRegistrar) authorized(q *messages.SIPRequest) bool {
 	return false
 }
 
+// set changes how the registrar behaves.
+func (r *fakeRegistrar) set(change func(*fakeRegistrar)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(r)
+}
+
+func (r *fakeRegistrar) seen() (n int) { r.set(func(r *fakeRegistrar) { n = r.requests }); return n }
+
+func (r *fakeRegistrar) held() (n int) { r.set(func(r *fakeRegistrar) { n = len(r.bound) }); return n }
+
+func (r *fakeRegistrar) callIDs() (n int) {
+	r.set(func(r *fakeRegistrar) { n = len(r.cseqs) })
+	return n
+}
+
 // peak is the largest number of requests in any second.
 func (r *fakeRegistrar) peak() int {
 	r.mu.Lock()
@@ -369,6 +398,9 @@ func (o *fakeObserver) ActorRestarted(parked bool) {
 		o.parked++
 	}
 }
+
+func (o *fakeObserver) failures() int { o.mu.Lock(); defer o.mu.Unlock(); return o.restart }
+func (o *fakeObserver) parkings() int { o.mu.Lock(); defer o.mu.Unlock(); return o.parked }
 
 func (o *fakeObserver) Overdue(shard, profiles int) {
 	o.mu.Lock()

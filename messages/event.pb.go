@@ -1727,7 +1727,9 @@ func (x *BindingRemoved) GetStatus() uint32 {
 
 // BindingLapsed says that the binding ran out before it was refreshed.
 type BindingLapsed struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// in_doubt is true when a request that got no answer may have made another.
+	InDoubt       bool `protobuf:"varint,1,opt,name=in_doubt,json=inDoubt,proto3" json:"in_doubt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1760,6 +1762,13 @@ func (x *BindingLapsed) ProtoReflect() protoreflect.Message {
 // Deprecated: Use BindingLapsed.ProtoReflect.Descriptor instead.
 func (*BindingLapsed) Descriptor() ([]byte, []int) {
 	return file_messages_event_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *BindingLapsed) GetInDoubt() bool {
+	if x != nil {
+		return x.InDoubt
+	}
+	return false
 }
 
 type BindingsFetched struct {
@@ -2298,8 +2307,9 @@ const file_messages_event_proto_rawDesc = "" +
 	"\x05nonce\x18\x02 \x01(\tR\x05nonce\"B\n" +
 	"\x0eBindingRemoved\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x04R\aattempt\x12\x16\n" +
-	"\x06status\x18\x02 \x01(\rR\x06status\"\x0f\n" +
-	"\rBindingLapsed\"G\n" +
+	"\x06status\x18\x02 \x01(\rR\x06status\"*\n" +
+	"\rBindingLapsed\x12\x19\n" +
+	"\bin_doubt\x18\x01 \x01(\bR\ainDoubt\"G\n" +
 	"\x0fBindingsFetched\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x04R\aattempt\x12\x1a\n" +
 	"\bcontacts\x18\x02 \x01(\rR\bcontacts\"y\n" +

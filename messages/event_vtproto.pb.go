@@ -1604,6 +1604,16 @@ func (m *BindingLapsed) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.InDoubt {
+		i--
+		if m.InDoubt {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x8
+	}
 	return len(dAtA) - i, nil
 }
 
@@ -2661,6 +2671,9 @@ func (m *BindingLapsed) SizeVT() (n int) {
 	}
 	var l int
 	_ = l
+	if m.InDoubt {
+		n += 2
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -6395,6 +6408,26 @@ func (m *BindingLapsed) UnmarshalVT(dAtA []byte) error {
 			return fmt.Errorf("proto: BindingLapsed: illegal tag %d (wire type %d)", fieldNum, wire)
 		}
 		switch fieldNum {
+		case 1:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field InDoubt", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.InDoubt = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -68,7 +68,7 @@ func (m *Machine) Do(line string) (string, error) {
 		return fmt.Sprintf("after %s: %s\n", Short(m.Now.Sub(before)), name(cmd)) + out, err
 	case "crash":
 		d, err := m.Crash()
-		return m.render(d), errors.Join(err, m.checkAll())
+		return m.render(d), errors.Join(err, m.Check())
 	}
 	cmd, err := m.command(verb, rest)
 	if err != nil {
@@ -90,11 +90,7 @@ func (m *Machine) repeat(n int, line string) (string, error) {
 
 func (m *Machine) deliver(cmd profile.Command) (string, error) {
 	d, err := m.Step(cmd)
-	return m.render(d), errors.Join(err, m.checkAll())
-}
-
-func (m *Machine) checkAll() error {
-	return errors.Join(m.CheckReplay(), m.CheckOlder(), m.CheckCrash())
+	return m.render(d), errors.Join(err, m.Check())
 }
 
 func (m *Machine) render(d profile.Decision) string {

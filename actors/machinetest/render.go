@@ -208,10 +208,10 @@ func Summary(s profile.State, now time.Time) string {
 		}
 	}
 	if !s.Binding.Until.IsZero() {
-		out += ", bound until " + when(s.Binding.Until.UnixMilli(), now)
+		out += ", bound, ends " + when(s.Binding.Until.UnixMilli(), now)
 	}
 	if !s.Binding.MaybeUntil.IsZero() {
-		out += ", maybe bound until " + when(s.Binding.MaybeUntil.UnixMilli(), now)
+		out += ", maybe bound, ends " + when(s.Binding.MaybeUntil.UnixMilli(), now)
 	}
 	return out
 }

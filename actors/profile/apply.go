@@ -59,7 +59,11 @@ func Apply(s State, event *messages.ProfileEvent) State {
 		s.Failures, s.NextAt = 0, time.Time{}
 		s.Challenge = s.Challenge.Accepted(s.Attempt.Answers)
 	case *messages.ProfileEvent_BindingLapsed:
+		maybe := s.Binding.MaybeUntil
 		s.Binding = Binding{}
+		if e.BindingLapsed.GetInDoubt() {
+			s.Binding.MaybeUntil = maybe
+		}
 	case *messages.ProfileEvent_BindingsFetched:
 		s = closed(s, 200, s.Reason)
 	case *messages.ProfileEvent_AttemptFailed:

@@ -236,8 +236,8 @@ func (st *step) slotGranted() {
 func (st *step) timerFired() {
 	s, now := st.state, st.in.Now
 	acted := false
-	if lapse := s.lapseAt(); !lapse.IsZero() && !now.Before(lapse) {
-		st.record(&messages.BindingLapsed{})
+	if lapse := s.LapseAt(); !lapse.IsZero() && !now.Before(lapse) {
+		st.record(&messages.BindingLapsed{InDoubt: s.Binding.MaybeUntil.After(now)})
 		acted = true
 	}
 	if s.Attempt.Open && !now.Before(s.Attempt.GuardAt) {

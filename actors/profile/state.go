@@ -118,8 +118,15 @@ func (s State) Bound() bool { return !s.Binding.Until.IsZero() }
 // MayBeBound tells whether the registrar may hold a binding of ours.
 func (s State) MayBeBound() bool { return s.Bound() || !s.Binding.MaybeUntil.IsZero() }
 
-// lapseAt is when no binding can exist any more; zero when none does.
-func (s State) lapseAt() time.Time { return later(s.Binding.Until, s.Binding.MaybeUntil) }
+// LapseAt is when a binding ends, or the doubt whether one exists; zero when
+// there is neither.
+func (s State) LapseAt() time.Time {
+	until, maybe := s.Binding.Until, s.Binding.MaybeUntil
+	if until.IsZero() || !maybe.IsZero() && maybe.Before(until) {
+		return maybe
+	}
+	return until
+}
 
 // Due tells whether an attempt shall be made, for what, and from when on; a
 // zero time means at once.
@@ -149,7 +156,7 @@ func (s State) WakeAt() (at time.Time, ok bool) {
 	} else if _, due, wants := s.Due(); wants {
 		at, ok = due, true
 	}
-	if lapse := s.lapseAt(); !lapse.IsZero() && (!ok || lapse.Before(at)) {
+	if lapse := s.LapseAt(); !lapse.IsZero() && (!ok || lapse.Before(at)) {
 		at, ok = lapse, true
 	}
 	return at, ok
