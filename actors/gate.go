@@ -233,9 +233,9 @@ func (g *gate) admits(now time.Time) (wake time.Time, ok bool) {
 	case g.held:
 		return time.Time{}, false
 	case g.concurrency > 0 && len(g.slots) >= g.concurrency:
-		return g.oldestSlot().Add(slotLimit), false
+		return time.Time{}, false // until a release, or the sweep of lost slots
 	case g.down && g.probe != "":
-		return g.slots[g.probe].Add(slotLimit), false
+		return time.Time{}, false
 	case g.down && now.Before(g.probeAt):
 		return g.probeAt, false
 	case !g.down && g.silent(now) && now.Before(g.trickled.Add(trickle)):
@@ -262,16 +262,6 @@ func (g *gate) sweep(now time.Time) int {
 		}
 	}
 	return lost
-}
-
-func (g *gate) oldestSlot() time.Time {
-	var oldest time.Time
-	for _, since := range g.slots {
-		if oldest.IsZero() || since.Before(oldest) {
-			oldest = since
-		}
-	}
-	return oldest
 }
 
 func (g *gate) state(now time.Time) string {

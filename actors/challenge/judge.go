@@ -56,7 +56,7 @@ type Judgement struct {
 	// Recorded are the challenges with the reason why one is ignored.
 	Recorded []*messages.RecordedChallenge
 	// Rejected is true when one of the realms had been answered and asks
-	// again.
+	// again, other than for a fresh nonce (CHA-11).
 	Rejected bool
 }
 
@@ -77,10 +77,10 @@ func Judge(p Policy, s State, received []*messages.RecordedChallenge, answered [
 	}
 	for _, g := range groups {
 		i := s.find(g.space, g.name)
-		if i < 0 || !contains(answered, g.space, g.name) {
-			continue
+		if i < 0 || s.Realms[i].Answered == 0 || !contains(answered, g.space, g.name) {
+			continue // not answered, or with credentials that are no more
 		}
-		j.Rejected = true
+		j.Rejected = j.Rejected || !g.stale
 		if refused(s.Realms[i], g) {
 			j.Verdict, j.Reason = Refused, messages.ReasonRejectedCredentials
 			return j
@@ -179,7 +179,7 @@ func accepts(allowed []string, algorithm string) bool {
 // Answers returns the nonce counts of the next request: the realms that this
 // chain has answered so far are kept (CHA-06, CHA-08), those just asked are
 // added. asked is nil for the first request of a chain, which answers every
-// realm with a cached nonce.
+// realm with a nonce that was accepted before.
 func (s State) Answers(kept []*messages.NonceCount, asked []*messages.RecordedChallenge) []*messages.NonceCount {
 	groups := groupByRealm(asked)
 	var out []*messages.NonceCount
@@ -187,7 +187,7 @@ func (s State) Answers(kept []*messages.NonceCount, asked []*messages.RecordedCh
 		if len(r.Raws) == 0 {
 			continue
 		}
-		wanted := asked == nil || contains(kept, r.Space, r.Name) ||
+		wanted := asked == nil && r.early() || r.Answered > 0 && contains(kept, r.Space, r.Name) ||
 			slices.ContainsFunc(groups, func(g group) bool { return g.space == r.Space && g.name == r.Name })
 		if wanted {
 			out = append(out, &messages.NonceCount{Space: r.Space, Realm: r.Name, Count: r.Count + 1})
@@ -249,10 +249,12 @@ func groupByRealm(received []*messages.RecordedChallenge) []group {
 	return groups
 }
 
+// sharesNonce ignores schemes without a nonce: a Bearer token that was refused
+// may just have run out.
 func sharesNonce(a, b []string) bool {
 	for _, x := range a {
 		nonce := nonceOf(x)
-		if slices.ContainsFunc(b, func(y string) bool { return nonceOf(y) == nonce }) {
+		if nonce != "" && slices.ContainsFunc(b, func(y string) bool { return nonceOf(y) == nonce }) {
 			return true
 		}
 	}
@@ -350,4 +352,3 @@ func orDefault(v, otherwise uint32) uint32 {
 	}
 	return v
 }
-

@@ -18,14 +18,17 @@ type Realm struct {
 	Space messages.Space
 	Name  string
 	// Raws are the challenges of the latest response for this realm that may be
-	// answered, in wire order. Empty when no nonce is known.
+	// answered, in wire order. They are kept until others replace them, so that
+	// a nonce that comes back goes on counting.
 	Raws []string
 	// Count is the last nonce count spent with the nonces in Raws.
 	Count uint32
-	// Answered counts the answers given in the open chain of requests.
+	// Answered counts the answers given in the open chain of requests; 0 as
+	// well when the credentials have changed since.
 	Answered uint32
-	// Cached is true while Raws were learned before the open chain began: an
-	// answer made from them may be refused only because the nonce has expired.
+	// Cached is true once an answer made from Raws got past its challenger:
+	// another one may be refused only because the nonce has expired (CHA-12).
+	// When the realm is pinned too, the nonce may begin a chain.
 	Cached bool
 	// Pinned is true once an answer for this realm was accepted.
 	Pinned bool
@@ -33,6 +36,9 @@ type Realm struct {
 	// answer was accepted (RFC 7616 §5.8, S-11); 0 when none was.
 	Strongest uint32
 }
+
+// early tells whether the first request of a chain answers the realm.
+func (r Realm) early() bool { return r.Pinned && r.Cached }
 
 // find returns the index of a realm, or -1.
 func (s State) find(space messages.Space, name string) int {
@@ -68,16 +74,34 @@ func (s State) HasPins() bool {
 	return slices.ContainsFunc(s.Realms, func(r Realm) bool { return r.Pinned })
 }
 
-// CanAnswerEarly tells whether a nonce is known, so that the first request of
-// a chain can carry credentials.
+// CanAnswerEarly tells whether a nonce is known that was accepted, so that the
+// first request of a chain can carry credentials.
 func (s State) CanAnswerEarly() bool {
-	return slices.ContainsFunc(s.Realms, func(r Realm) bool { return len(r.Raws) > 0 })
+	return slices.ContainsFunc(s.Realms, Realm.early)
 }
 
-// ChainStarted returns the state at the first request of a new chain: what is
-// known counts as cached.
+// maxUnpinned bounds the realms that are remembered though no answer for them
+// was ever accepted: a server may name new ones for ever (S-31).
+const maxUnpinned = 16
+
+// ChainStarted returns the state at the first request of a new chain.
 func (s State) ChainStarted() State {
-	return s.each(func(r *Realm) { r.Answered, r.Cached = 0, len(r.Raws) > 0 })
+	unpinned := 0
+	for _, r := range s.Realms {
+		if !r.Pinned {
+			unpinned++
+		}
+	}
+	if unpinned > maxUnpinned {
+		s = State{Realms: slices.DeleteFunc(slices.Clone(s.Realms), func(r Realm) bool {
+			if r.Pinned || unpinned <= maxUnpinned {
+				return false
+			}
+			unpinned-- // the oldest go first
+			return true
+		})}
+	}
+	return s.each(func(r *Realm) { r.Answered, r.Cached = 0, r.early() })
 }
 
 // Learned returns the state after a 401 or 407 with these challenges. Those
@@ -118,16 +142,35 @@ func (s State) Spent(counts []*messages.NonceCount) State {
 	return s
 }
 
+// Passed returns the state when the chain goes on after a request with these
+// counts. A proxy that did not ask again has let it through; so has everybody
+// when the response was no challenge at all (all). Their nonces are used up
+// where nonces serve once, which is no reason to doubt the credentials.
+func (s State) Passed(counts []*messages.NonceCount, all bool) State {
+	for _, c := range counts {
+		i := s.find(c.GetSpace(), c.GetRealm())
+		if i < 0 || s.Realms[i].Answered == 0 || s.Realms[i].Count != c.GetCount() {
+			continue // changed, or asked again
+		}
+		if all || c.GetSpace() == messages.Space_PROXY {
+			r := s.Realms[i]
+			r.Cached = true
+			s = s.with(i, r)
+		}
+	}
+	return s
+}
+
 // Accepted returns the state after a 2xx to a request with these answers: the
 // realms are pinned and their best offer is remembered.
 func (s State) Accepted(counts []*messages.NonceCount) State {
 	for _, c := range counts {
 		i := s.find(c.GetSpace(), c.GetRealm())
-		if i < 0 {
+		if i < 0 || s.Realms[i].Answered == 0 {
 			continue
 		}
 		r := s.Realms[i]
-		r.Pinned = true
+		r.Pinned, r.Cached = true, true
 		r.Strongest = max(r.Strongest, strongest(r.Raws))
 		s = s.with(i, r)
 	}
@@ -148,16 +191,37 @@ func (s State) Renonced(next []*messages.NextNonce) State {
 					raws = append(raws, renewed)
 				}
 			}
-			if len(raws) > 0 {
-				r.Raws, r.Count = raws, 0
+			if len(raws) == 0 {
+				return
 			}
+			if !sharesNonce(r.Raws, raws) {
+				r.Count = 0
+			}
+			r.Raws = raws
 		})
 	}
 	return s
 }
 
-// Forgotten returns the state without nonces: the next request carries no
-// credentials. Pins and the strongest algorithm stay.
+// Forgotten returns the state in which no nonce is good enough to begin a
+// chain, and what was answered so far does not count: the next request carries
+// no credentials. Pins and the strongest algorithm stay.
 func (s State) Forgotten() State {
-	return s.each(func(r *Realm) { r.Raws, r.Count, r.Cached = nil, 0, false })
+	return s.each(func(r *Realm) { r.Cached, r.Answered = false, 0 })
+}
+
+// Replaced returns the state after the secret was replaced: as Forgotten, and
+// any realm may be the first again.
+func (s State) Replaced() State {
+	return s.Forgotten().each(func(r *Realm) { r.Pinned, r.Strongest = false, 0 })
+}
+
+// Moved returns the state on another Call-ID: a proxy's credentials stay
+// behind (RFC 3261 §22.3).
+func (s State) Moved() State {
+	return s.each(func(r *Realm) {
+		if r.Space == messages.Space_PROXY {
+			r.Cached, r.Answered = false, 0
+		}
+	})
 }

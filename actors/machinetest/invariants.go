@@ -116,7 +116,7 @@ func (f *faults) checkChallenge(m *Machine, e *messages.ChallengeReceived) {
 		}
 		if c.GetIgnored() == "" {
 			k := realmKey{c.GetSpace(), parsed.Realm()}
-			nonces[k] = append(nonces[k], parsed.Nonce())
+			nonces[k] = append(nonces[k], noncesOf([]string{c.GetRaw()})...)
 			m.ledger.asking[k] = true
 		}
 	}
@@ -287,10 +287,11 @@ func (f *faults) checkState(m *Machine, cmd profile.Command) {
 	}
 }
 
+// noncesOf names each nonce once and leaves out schemes without one.
 func noncesOf(raws []string) []string {
 	var out []string
 	for _, raw := range raws {
-		if parsed, err := challenge.Parse(raw); err == nil {
+		if parsed, err := challenge.Parse(raw); err == nil && parsed.Nonce() != "" && !slices.Contains(out, parsed.Nonce()) {
 			out = append(out, parsed.Nonce())
 		}
 	}

@@ -24,6 +24,8 @@ type Machine struct {
 	// Arrows counts the changes of phase that were seen, see Phase; it is
 	// shared with copies.
 	Arrows map[Arrow]int
+	// Light leaves out what Do checks after every command, for long runs.
+	Light bool
 
 	tokens int
 	// asked and sent are the attempts whose question or request is out; 0 for
@@ -222,7 +224,7 @@ func (m *Machine) CheckReplay() error {
 		want = nil
 	}
 	var errs []error
-	for i := 0; i <= len(envelopes); i += 1 + len(envelopes)/64 {
+	for i := 0; i <= len(envelopes); i += 1 + len(envelopes)/32 {
 		snapshot, err := profile.Fold(nil, envelopes[:i])
 		if err == nil {
 			snapshot, err = profile.Fold(snapshot, envelopes[i:])

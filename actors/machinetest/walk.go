@@ -77,7 +77,10 @@ func (m *Machine) Walk(pick Pick) error {
 	// Something for an attempt that is not open, or is not that far.
 	attempt := m.State.Attempt.Number - uint64(pick(3))
 	if m.State.Attempt.Open && attempt == m.State.Attempt.Number {
-		return nil
+		if len(m.State.Attempt.Answers) > 0 {
+			return nil
+		}
+		return m.take(profile.CredentialsOffered{Attempt: attempt, Handler: "digest"}) // that nobody asked for
 	}
 	return m.take(profile.ResponseReceived{Attempt: attempt, Response: randomResponse(pick)})
 }
@@ -210,5 +213,8 @@ func randomChallenge(pick Pick, status int) *messages.RecordedChallenge {
 
 // Check looks at the whole of what has happened: replay, older inputs, crash.
 func (m *Machine) Check() error {
+	if m.Light {
+		return nil
+	}
 	return errors.Join(m.CheckReplay(), m.CheckOlder(), m.CheckCrash())
 }

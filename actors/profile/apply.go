@@ -24,6 +24,7 @@ func Apply(s State, event *messages.ProfileEvent) State {
 		s.Disabled, s.RefreshWanted, s.NextAt, s.Failures = true, false, time.Time{}, 0
 	case *messages.ProfileEvent_Removed:
 		s.Removing, s.RefreshWanted, s.NextAt, s.Failures = true, false, time.Time{}, 0
+		s.Halted = false // what was halted is not the withdrawal
 		if !e.Removed.GetByOperator() {
 			s.Source, s.Row = "", ""
 		}
@@ -35,12 +36,13 @@ func Apply(s State, event *messages.ProfileEvent) State {
 	case *messages.ProfileEvent_CredentialsReplaced:
 		s = woken(s)
 		s.Proven, s.Unproven = false, 0
-		s.Challenge.Realms = nil
+		s.Challenge = s.Challenge.Replaced()
 	case *messages.ProfileEvent_RefreshRequested:
 		s.RefreshWanted, s.Failures = true, 0
 	case *messages.ProfileEvent_CallIdChosen:
 		s.CallID, s.FromTag, s.CSeq = e.CallIdChosen.GetCallId(), e.CallIdChosen.GetFromTag(), 0
 		s.Attempt.Renamed = s.Attempt.Open
+		s.Challenge = s.Challenge.Moved()
 	case *messages.ProfileEvent_AttemptStarted:
 		return applyAttemptStarted(s, e.AttemptStarted)
 	case *messages.ProfileEvent_ChallengeReceived:
@@ -49,15 +51,16 @@ func Apply(s State, event *messages.ProfileEvent) State {
 	case *messages.ProfileEvent_CredentialsSupplied:
 		// A fact for the history; the state already waits for the response.
 	case *messages.ProfileEvent_CredentialsRefused:
-		// The request never left, so its CSeq was not spent (REG-05).
+		// The request never left: its CSeq was not spent (REG-05), and it was no
+		// guess. Its nonce counts are left as a gap.
 		s.CSeq--
+		s.Unproven -= min(s.Unproven, 1)
 	case *messages.ProfileEvent_BindingGranted:
 		return applyGranted(s, e.BindingGranted)
 	case *messages.ProfileEvent_BindingRemoved:
-		s = closed(s, e.BindingRemoved.GetStatus(), "")
+		s = accepted(closed(s, e.BindingRemoved.GetStatus(), ""))
 		s.Binding = Binding{}
 		s.Failures, s.NextAt = 0, time.Time{}
-		s.Challenge = s.Challenge.Accepted(s.Attempt.Answers)
 	case *messages.ProfileEvent_BindingLapsed:
 		maybe := s.Binding.MaybeUntil
 		s.Binding = Binding{}
@@ -65,7 +68,7 @@ func Apply(s State, event *messages.ProfileEvent) State {
 			s.Binding.MaybeUntil = maybe
 		}
 	case *messages.ProfileEvent_BindingsFetched:
-		s = closed(s, 200, s.Reason)
+		s = accepted(closed(s, 200, s.Reason))
 	case *messages.ProfileEvent_AttemptFailed:
 		return applyFailed(s, e.AttemptFailed)
 	case *messages.ProfileEvent_AttemptInterrupted:
@@ -127,10 +130,14 @@ func woken(s State) State {
 
 func applyAttemptStarted(s State, e *messages.AttemptStarted) State {
 	a := s.Attempt
-	if !a.Open { // a new chain
+	if a.Open {
+		s.Challenge = s.Challenge.Passed(a.Answers, e.GetRound() == a.Round)
+	} else { // a new chain
 		a = Attempt{Purpose: e.GetPurpose()}
 		s.Challenge = s.Challenge.ChainStarted()
-		s.RefreshWanted = false
+		if a.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
+			s.RefreshWanted = false
+		}
 	}
 	a.Number, a.Open, a.Round = e.GetAttempt(), true, e.GetRound()
 	a.ExpiresSeconds, a.Answers, a.Handler = e.GetExpiresSeconds(), e.GetAnswers(), e.GetHandler()
@@ -138,7 +145,7 @@ func applyAttemptStarted(s State, e *messages.AttemptStarted) State {
 	s.Attempt = a
 	s.CSeq = e.GetCseq()
 	s.Challenge = s.Challenge.Spent(e.GetAnswers())
-	if len(e.GetAnswers()) > 0 && !s.Proven {
+	if len(e.GetAnswers()) > 0 {
 		s.Unproven++
 	}
 	return s
@@ -151,9 +158,17 @@ func closed(s State, status uint32, reason messages.Reason) State {
 	return s
 }
 
+// accepted returns the state after a 2xx to the attempt's request.
+func accepted(s State) State {
+	if len(s.Attempt.Answers) > 0 {
+		s.Proven, s.Unproven = true, 0
+		s.Challenge = s.Challenge.Accepted(s.Attempt.Answers)
+	}
+	return s
+}
+
 func applyGranted(s State, e *messages.BindingGranted) State {
-	answers := s.Attempt.Answers
-	s = closed(s, e.GetStatus(), "")
+	s = accepted(closed(s, e.GetStatus(), ""))
 	s.Binding = Binding{
 		Until:        fromMS(e.GetUntilMs()),
 		Granted:      time.Duration(e.GetGrantedSeconds()) * time.Second,
@@ -162,10 +177,7 @@ func applyGranted(s State, e *messages.BindingGranted) State {
 	s.NextAt = fromMS(e.GetRefreshAtMs())
 	s.Failures, s.Halts, s.Halted = 0, 0, false
 	s.Unproven = 0
-	if len(answers) > 0 {
-		s.Proven = true
-		s.Challenge = s.Challenge.Accepted(answers).Renonced(e.GetNextNonces())
-	}
+	s.Challenge = s.Challenge.Renonced(e.GetNextNonces())
 	if !s.Wanted() {
 		s.NextAt = time.Time{} // withdrawn while the request was out
 	}
@@ -183,10 +195,16 @@ func applyFailed(s State, e *messages.AttemptFailed) State {
 		return s
 	}
 	s = closed(s, e.GetStatus(), messages.Reason(e.GetReason()))
-	s.Failures++
+	s.Halted = false // there is a next try, and not in a long time
 	s.NextAt = fromMS(e.GetRetryAtMs())
-	if messages.Reason(e.GetReason()) == messages.ReasonAllowance {
+	if s.Attempt.Purpose != messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER || s.Wanted() {
+		s.Failures++ // of what is tried again
+	}
+	switch s.Reason {
+	case messages.ReasonAllowance:
 		s.Challenge = s.Challenge.Forgotten()
+	case messages.ReasonBindingMissing: // REG-13
+		s.Binding = Binding{}
 	}
 	return s
 }

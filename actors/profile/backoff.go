@@ -7,9 +7,8 @@ import "time"
 // happened, so the first wait is 30 to 60 s with the RFC's numbers.
 func backoff(base, ceiling time.Duration, failures uint32, jitter float64) time.Duration {
 	w := ceiling
-	// 2^16 times any base is beyond every ceiling, and does not overflow.
-	if failures < 16 {
-		w = min(ceiling, base<<failures)
+	if base <= ceiling>>failures { // else base<<failures is more, or overflows
+		w = base << failures
 	}
 	return w/2 + time.Duration(jitter*float64(w/2))
 }

@@ -234,14 +234,14 @@ func (st *step) slotGranted() {
 }
 
 func (st *step) timerFired() {
-	s, now := st.state, st.in.Now
+	now := st.in.Now
 	acted := false
-	if lapse := s.LapseAt(); !lapse.IsZero() && !now.Before(lapse) {
-		st.record(&messages.BindingLapsed{InDoubt: s.Binding.MaybeUntil.After(now)})
+	if a := st.state.Attempt; a.Open && !now.Before(a.GuardAt) {
+		st.failed(0, messages.ReasonGuard, -1) // which may leave a doubt
 		acted = true
 	}
-	if s.Attempt.Open && !now.Before(s.Attempt.GuardAt) {
-		st.failed(0, messages.ReasonGuard, -1)
+	if lapse := st.state.LapseAt(); !lapse.IsZero() && !now.Before(lapse) {
+		st.record(&messages.BindingLapsed{InDoubt: st.state.Binding.MaybeUntil.After(now)})
 		acted = true
 	}
 	if !acted {
@@ -258,17 +258,20 @@ func (st *step) recovered() {
 }
 
 // recoveryDelay: a restart is not an outage. A binding that is alive waits a
-// minute; one that is not is tried soon, spread by the jitter; and answers that
-// were lost in crashes before any was accepted slow down, so that a crash loop
-// does not guess passwords (CHA-15).
+// minute; one that is not is tried soon, spread by the jitter. What was halted
+// stays so, and answers that were lost in crashes before any was accepted slow
+// down, so that a crash loop does not guess passwords (CHA-15).
 func (st *step) recoveryDelay() time.Duration {
-	s, jitter := st.state, st.in.Jitter
-	left := s.Binding.Until.Sub(st.in.Now)
-	switch {
-	case s.Bound() && left > 2*recoveryQuiet:
-		return recoveryQuiet + time.Duration(jitter*float64(min(left-2*recoveryQuiet, recoveryQuiet)))
-	case s.Unproven > freeInterruptions:
-		return backoff(st.policy.retryBase(), st.policy.retryMax(), s.Unproven-freeInterruptions, jitter)
+	s, p, jitter := st.state, st.policy, st.in.Jitter
+	wait := time.Duration(jitter * float64(recoverySpread))
+	if left := s.Binding.Until.Sub(st.in.Now); s.Bound() && left > 2*recoveryQuiet {
+		wait = recoveryQuiet + time.Duration(jitter*float64(min(left-2*recoveryQuiet, recoveryQuiet)))
 	}
-	return time.Duration(jitter * float64(recoverySpread))
+	if s.Unproven > freeInterruptions {
+		wait = max(wait, backoff(p.retryBase(), p.retryMax(), s.Unproven-freeInterruptions, jitter))
+	}
+	if s.Halted && s.Wanted() {
+		wait = max(wait, backoff(p.haltBase(), p.haltMax(), max(s.Halts, s.Unproven)-1, jitter))
+	}
+	return wait
 }

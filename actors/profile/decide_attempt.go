@@ -68,8 +68,13 @@ func (st *step) ask(status uint32, rejected bool) {
 	st.do(AskCredentials{Attempt: a.Number, Handler: a.Handler, Status: status, Rejected: rejected})
 }
 
-// offered: the authenticator answered, and the request can leave.
+// offered: the authenticator answered, and the request can leave. The host
+// takes one answer per question; that there was a question is seen here.
 func (st *step) offered(cmd CredentialsOffered) {
+	if len(st.state.Attempt.Answers) == 0 {
+		st.drop(messages.DropIdle)
+		return
+	}
 	if cmd.Handler != digestHandler {
 		st.record(&messages.CredentialsSupplied{
 			Attempt: cmd.Attempt, Handler: cmd.Handler, ElapsedMs: uint32(cmd.Elapsed.Milliseconds()),
@@ -83,9 +88,13 @@ const digestHandler = "digest"
 
 // withheld: no answer, so the request does not leave.
 func (st *step) withheld(cmd CredentialsWithheld) {
+	if len(st.state.Attempt.Answers) == 0 {
+		st.drop(messages.DropIdle)
+		return
+	}
 	st.record(&messages.CredentialsRefused{Attempt: cmd.Attempt, Handler: cmd.Handler, Reason: string(cmd.Reason)})
 	if cmd.RetryAfter < 0 {
-		st.halted(0, cmd.Reason)
+		st.halted(0, cmd.Reason, -1)
 		return
 	}
 	st.failed(0, cmd.Reason, cmd.RetryAfter)
@@ -97,8 +106,8 @@ func (st *step) failed(status uint32, reason messages.Reason, retryAfter time.Du
 	p := st.policy
 	wait := backoff(p.retryBase(), p.retryMax(), st.state.Failures+1, st.in.Jitter)
 	switch {
-	case retryAfter == 0: // ERR-05: at once; the gate paces it
-		wait = 0
+	case retryAfter == 0 && st.state.Failures == 0:
+		wait = 0 // ERR-05: at once, but no peer sets our rate by saying so again
 	case retryAfter > 0: // ERR-21: longer, never shorter
 		wait = max(wait, jittered(min(retryAfter, p.maxRetryAfter()), st.in.Jitter))
 	}
@@ -109,10 +118,19 @@ func (st *step) failed(status uint32, reason messages.Reason, retryAfter time.Du
 }
 
 // halted ends the chain with a long, growing wait: trying again soon could lock
-// the account (CHA-15) or is pointless (REG-25).
-func (st *step) halted(status uint32, reason messages.Reason) {
+// the account (CHA-15) or is pointless (REG-25). Retry-After may lengthen it
+// (ERR-07). A fetch halts nothing but for wrong credentials: that a registrar
+// lists no bindings says nothing about ours.
+func (st *step) halted(status uint32, reason messages.Reason, retryAfter time.Duration) {
 	p := st.policy
-	wait := backoff(p.haltBase(), p.haltMax(), min(st.state.Halts, 15), st.in.Jitter)
+	if st.state.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH && reason != messages.ReasonRejectedCredentials {
+		st.failed(status, reason, retryAfter)
+		return
+	}
+	wait := backoff(p.haltBase(), p.haltMax(), st.state.Halts, st.in.Jitter)
+	if retryAfter > 0 {
+		wait = max(wait, jittered(min(retryAfter, p.maxRetryAfter()), st.in.Jitter))
+	}
 	st.record(&messages.ProfileHalted{
 		Attempt: st.state.Attempt.Number, Status: status, Reason: string(reason),
 		RetryAtMs: toMS(st.in.Now.Add(wait)),

@@ -121,6 +121,7 @@ func TestCHA15AChangedPasswordIsNotGuessedInACrashLoop(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := begin(t)
+			w.Light = true
 			// The back-off of RFC 5626 ends at 15 to 30 minutes; a halt at 24 h.
 			most := 24*60/15 + 10
 			if name == "halted" {
@@ -195,6 +196,7 @@ func TestCHA12ReplacedCredentialsAreTriedAtOnce(t *testing.T) {
 func TestS31RealmsThatWereNeverAcceptedAreForgotten(t *testing.T) {
 	w := newWorld(t, profile.Policy{})
 	w.do("declare")
+	w.Light = true
 	for chain := range 30 {
 		w.do("wake")
 		for i := 0; w.State.Attempt.Open; i++ {
@@ -239,7 +241,7 @@ func TestCHA25WeakerThanBeforeIsRefused(t *testing.T) {
 	w := newWorld(t, profile.Policy{})
 	strong := plain("a", "n1") + ", algorithm=SHA-256"
 	w.do("declare", "slot", strong, "offer", ok(3600), "wake", "offer")
-	w.expect(plain("a", "n2")+", stale=true", "ignored algorithm.downgrade", "ProfileHalted{2 401 algorithm.downgrade") // MD5
+	w.expect(plain("a", "n2")+", stale=true", "ignored algorithm.downgrade", "ProfileHalted{3 401 algorithm.downgrade") // MD5
 	w = newWorld(t, profile.Policy{Challenge: challenge.Policy{AllowDowngrade: true}})
 	w.do("declare", "slot", strong, "offer", ok(3600), "wake", "offer")
 	w.expect(stale("a", "n2"), "AskCredentials")

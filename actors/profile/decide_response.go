@@ -24,7 +24,7 @@ func (st *step) response(cmd ResponseReceived) {
 	case r.Status == 401, r.Status == 407:
 		st.challenged(r)
 	case r.Status == 403, r.Status >= 600: // ERR-08
-		st.halted(status, messages.ReasonForbidden)
+		st.halted(status, messages.ReasonForbidden, r.RetryAfter)
 	case r.Status == 423:
 		st.intervalTooBrief(r)
 	case r.Status == 420:
@@ -32,7 +32,7 @@ func (st *step) response(cmd ResponseReceived) {
 	case r.Status == 481:
 		st.doesNotExist(r)
 	case slices.Contains(configurationErrors, r.Status):
-		st.halted(status, messages.ReasonConfiguration)
+		st.halted(status, messages.ReasonConfiguration, r.RetryAfter)
 	case slices.Contains(temporaryErrors, r.Status):
 		st.failed(status, messages.ReasonBusy, r.RetryAfter)
 	case r.Status < 500: // GEN-16: unknown codes act as 400
@@ -40,7 +40,7 @@ func (st *step) response(cmd ResponseReceived) {
 	case r.Status == 503:
 		st.failed(status, messages.ReasonUnavailable, r.RetryAfter)
 	case r.Status == 513:
-		st.halted(status, messages.ReasonConfiguration)
+		st.halted(status, messages.ReasonConfiguration, r.RetryAfter)
 	default: // GEN-16: as 500
 		st.failed(status, messages.ReasonServer, r.RetryAfter)
 	}
@@ -110,7 +110,7 @@ func (st *step) challenged(r *messages.SIPResponse) {
 	st.record(&messages.ChallengeReceived{Attempt: a.Number, Status: status, Challenges: j.Recorded})
 	switch j.Verdict {
 	case challenge.Refused, challenge.Nothing:
-		st.halted(status, j.Reason)
+		st.halted(status, j.Reason, r.RetryAfter)
 	case challenge.Exhausted:
 		st.failed(status, j.Reason, r.RetryAfter)
 	case challenge.Ask:
@@ -130,8 +130,12 @@ func (st *step) stillWanted() bool {
 
 // resend repeats the request of the chain as changed by the state, with the
 // credentials that it had.
-func (st *step) resend() {
+func (st *step) resend(status uint32) {
 	a := st.state.Attempt
+	if !st.stillWanted() {
+		st.failed(status, messages.ReasonInterrupted, 0)
+		return
+	}
 	answers := st.state.Challenge.Answers(a.Answers, []*messages.RecordedChallenge{})
 	st.again(a.Round, answers)
 	if len(answers) > 0 {
@@ -147,11 +151,11 @@ func (st *step) intervalTooBrief(r *messages.SIPResponse) {
 	limit := uint32(st.policy.maxMinExpires() / time.Second)
 	if a.Purpose != messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER ||
 		r.MinExpires <= a.ExpiresSeconds || r.MinExpires > limit || a.Intervals >= maxIntervals {
-		st.halted(423, messages.ReasonInterval)
+		st.halted(423, messages.ReasonInterval, r.RetryAfter)
 		return
 	}
 	st.record(&messages.IntervalRaised{Attempt: a.Number, MinExpiresSeconds: r.MinExpires})
-	st.resend()
+	st.resend(423)
 }
 
 // badExtension: 420 (RFC 3261 §8.1.3.5): once more without the tags that the
@@ -159,12 +163,18 @@ func (st *step) intervalTooBrief(r *messages.SIPResponse) {
 func (st *step) badExtension(r *messages.SIPResponse) {
 	a := st.state.Attempt
 	if a.Adapted || len(r.Unsupported) == 0 {
-		st.halted(420, messages.ReasonConfiguration)
+		st.halted(420, messages.ReasonConfiguration, r.RetryAfter)
 		return
 	}
 	const most = 16
-	st.record(&messages.RequestAdapted{Attempt: a.Number, Status: 420, Dropped: r.Unsupported[:min(len(r.Unsupported), most)]})
-	st.resend()
+	dropped := slices.Clone(st.state.Dropped) // what an earlier chain learned still holds
+	for _, tag := range r.Unsupported {
+		if len(dropped) < most && !slices.Contains(dropped, tag) {
+			dropped = append(dropped, tag)
+		}
+	}
+	st.record(&messages.RequestAdapted{Attempt: a.Number, Status: 420, Dropped: dropped})
+	st.resend(420)
 }
 
 // doesNotExist: 481 to a REGISTER is not foreseen, but a new Call-ID helps
@@ -175,7 +185,7 @@ func (st *step) doesNotExist(r *messages.SIPResponse) {
 		return
 	}
 	st.newCallID()
-	st.resend()
+	st.resend(481)
 }
 
 // redirected: 3xx (RFC 3261 §8.1.3.4). Only hosts of the registrar's own
@@ -191,7 +201,7 @@ func (st *step) redirected(r *messages.SIPResponse) {
 			break
 		}
 		st.record(&messages.Redirected{Attempt: a.Number, Status: uint32(r.Status), Target: target})
-		st.resend()
+		st.resend(uint32(r.Status))
 		return
 	}
 	st.failed(uint32(r.Status), messages.ReasonRedirect, r.RetryAfter)

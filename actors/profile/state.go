@@ -46,8 +46,9 @@ type State struct {
 	LastStatus uint32
 	Reason     messages.Reason
 	// Proven is true once the registrar accepted the secret; Unproven counts
-	// the answers sent since the last acceptance, and survives crashes so that
-	// a crash loop is not a guessing loop (CHA-15).
+	// the answers sent since the last acceptance, also of a secret that was
+	// proven once, for it may have changed at the registrar. It survives
+	// crashes so that a crash loop is not a guessing loop (CHA-15).
 	Proven   bool
 	Unproven uint32
 	// RefreshWanted is an operator's request for an attempt now.
@@ -121,11 +122,10 @@ func (s State) MayBeBound() bool { return s.Bound() || !s.Binding.MaybeUntil.IsZ
 // LapseAt is when a binding ends, or the doubt whether one exists; zero when
 // there is neither.
 func (s State) LapseAt() time.Time {
-	until, maybe := s.Binding.Until, s.Binding.MaybeUntil
-	if until.IsZero() || !maybe.IsZero() && maybe.Before(until) {
-		return maybe
+	if s.Bound() {
+		return s.Binding.Until
 	}
-	return until
+	return s.Binding.MaybeUntil
 }
 
 // Due tells whether an attempt shall be made, for what, and from when on; a
