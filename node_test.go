@@ -2,6 +2,7 @@ package muster_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -31,12 +32,43 @@ func TestNodeRegistersOverRealSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, func() bool { return count(t, node, actors.StateRegistered) == 100 })
+	if err := node.RemoveProfile(t.Context(), "p3"); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return count(t, node, actors.StateRegistered) == 99 })
+	waitFor(t, func() bool { _, err := node.Profile(t.Context(), "p3"); return errors.Is(err, actors.ErrNotFound) })
+	if states := profileStates(t, node); states["registered"] != 99 || len(states) != 1 {
+		t.Errorf("muster_profiles: %v, want 99 registered and nothing else", states)
+	}
 	if err := node.Stop(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	for _, err := range registrar.CheckInvariants() {
 		t.Error(err)
 	}
+}
+
+// profileStates is muster_profiles by state, without the zeros.
+func profileStates(t *testing.T, node *muster.Node) map[string]float64 {
+	t.Helper()
+	families, err := node.Metrics().Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != "muster_profiles" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if v := m.GetGauge().GetValue(); l.GetName() == "state" && v != 0 {
+					states[l.GetValue()] += v
+				}
+			}
+		}
+	}
+	return states
 }
 
 func passwordOf(user string) (string, bool) { return "pw-" + user, strings.HasPrefix(user, "p") }

@@ -299,11 +299,14 @@ func (n *Node) registrarsInUse(ctx context.Context, desired Desired) error {
 		names[r.Name] = true
 	}
 	orphans := map[string]int{}
-	n.farm.Declarations(ctx, func(_ string, s profile.State) {
+	err := n.farm.Declarations(ctx, func(_ string, s profile.State) {
 		if s.Exists() && s.Source == sourceAPI && !names[s.Spec.Registrar] {
 			orphans[s.Spec.Registrar]++
 		}
 	})
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for name, count := range orphans {
 		if n.ready.Load() {
@@ -349,7 +352,7 @@ func (n *Node) declareLater(again []actors.Declared) {
 // their tombstones.
 func (n *Node) dropUnlisted(ctx context.Context, listed map[string]bool) error {
 	var gone, tombs []string
-	n.farm.Declarations(ctx, func(id string, s profile.State) {
+	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
 		switch {
 		case s.Source != sourceFile || listed[id]:
 		case s.Gone:
@@ -358,6 +361,9 @@ func (n *Node) dropUnlisted(ctx context.Context, listed map[string]bool) error {
 			gone = append(gone, id)
 		}
 	})
+	if err != nil {
+		return err
+	}
 	for _, id := range gone {
 		if _, err := n.farm.Do(ctx, id, profile.Remove{}); err != nil {
 			return fmt.Errorf("remove profile %s: %w", id, err)

@@ -58,6 +58,7 @@ func (a *profileActor) sendInTurn(attempt uint64) {
 
 // send builds the open attempt's request and hands it to the adapter.
 func (a *profileActor) send() {
+	a.gate = a.state.Spec.Registrar
 	request := a.request()
 	attempt, proofs := a.state.Attempt.Number, a.proofs
 	self, root := a.self, a.farm.root

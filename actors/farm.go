@@ -194,11 +194,14 @@ func (f *Farm) drain(ctx context.Context) {
 // withdrawAll removes every binding, and waits until that is done.
 func (f *Farm) withdrawAll(ctx context.Context) {
 	var bound []string
-	f.visitAll(ctx, func(e *entry) {
+	err := f.visitAll(ctx, func(e *entry) {
 		if e.cell.Load().state.MayBeBound() {
 			bound = append(bound, e.id)
 		}
 	})
+	if err != nil {
+		return
+	}
 	f.log.Info("removing all bindings", "bindings", len(bound))
 	var wg sync.WaitGroup
 	// Open attempts are bounded here instead of by the gates: a withdrawal

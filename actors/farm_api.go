@@ -126,8 +126,8 @@ func (f *Farm) State(ctx context.Context, id string) (state profile.State, waiti
 	return state, waiting, nil
 }
 
-// Profiles returns a page of profiles in the order of shard and id, so that
-// a page costs a few shards, not the whole farm.
+// Profiles returns a page of profiles in the order of their ids. A page visits
+// every shard, and keeps no more than it can show.
 func (f *Farm) Profiles(ctx context.Context, q Query) (Page, error) {
 	const defaultLimit, maxLimit = 100, 1000
 	limit := q.Limit
@@ -135,48 +135,38 @@ func (f *Farm) Profiles(ctx context.Context, q Query) (Page, error) {
 		limit = defaultLimit
 	}
 	limit = min(limit, maxLimit)
-	first := 0
-	if q.After != "" {
-		first = Shard(q.After)
-	}
-	page := Page{Profiles: []ProfileView{}}
-	for shard := first; shard < Shards; shard++ {
-		found, err := f.shardPage(ctx, shard, q)
-		if err != nil {
-			return Page{}, err
-		}
-		for _, v := range found {
-			if shard == first && q.After != "" && v.ID <= q.After {
-				continue
-			}
-			if len(page.Profiles) == limit {
-				page.Next = page.Profiles[limit-1].ID
-				return page, nil
-			}
-			page.Profiles = append(page.Profiles, v)
-		}
-	}
-	return page, nil
-}
-
-func (f *Farm) shardPage(ctx context.Context, shard int, q Query) ([]ProfileView, error) {
 	var found []ProfileView
-	done := make(chan struct{})
-	f.root.Send(f.shards[shard], &visit{done: done, f: func(e *entry) {
-		state := e.cell.Load().state
-		if state.Exists() && q.matches(e.id, state) {
+	last := "" // nothing behind it can be on this page
+	trim := func(to int) {
+		slices.SortFunc(found, func(a, b ProfileView) int { return cmp.Compare(a.ID, b.ID) })
+		if len(found) > to {
+			found = found[:to]
+			last = found[to-1].ID
+		}
+	}
+	err := f.visitAll(ctx, func(e *entry) {
+		if e.id <= q.After || last != "" && e.id > last {
+			return
+		}
+		if state := e.cell.Load().state; state.Exists() && q.matches(e.id, state) {
 			found = append(found, f.view(e.id, state, e.waiting))
 		}
-	}})
-	select {
-	case <-done:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-f.stopped:
-		return nil, ErrStopping
+		if len(found) >= 4*limit {
+			trim(limit + 1) // one more tells that there is another page
+		}
+	})
+	if err != nil {
+		return Page{}, err
 	}
-	slices.SortFunc(found, func(a, b ProfileView) int { return cmp.Compare(a.ID, b.ID) })
-	return found, nil
+	trim(limit + 1)
+	page := Page{Profiles: found[:min(len(found), limit)]}
+	if len(found) > limit {
+		page.Next = found[limit-1].ID
+	}
+	if page.Profiles == nil {
+		page.Profiles = []ProfileView{} // an empty list, not null
+	}
+	return page, nil
 }
 
 func (q Query) matches(id string, s profile.State) bool {
@@ -185,26 +175,30 @@ func (q Query) matches(id string, s profile.State) bool {
 		(q.Text == "" || strings.Contains(id, q.Text) || strings.Contains(s.Spec.AOR, q.Text))
 }
 
-// visitAll calls do with every entry, one shard after the other.
-func (f *Farm) visitAll(ctx context.Context, do func(*entry)) {
+// visitAll calls do with every entry, one shard after the other, each on its
+// shard's goroutine.
+func (f *Farm) visitAll(ctx context.Context, do func(*entry)) error {
 	for _, pid := range f.shards {
 		if pid == nil {
-			continue
+			return ErrStopping // not started yet
 		}
 		done := make(chan struct{})
 		f.root.Send(pid, &visit{f: do, done: done})
 		select {
 		case <-done:
 		case <-ctx.Done():
-			return
+			return ctx.Err()
+		case <-f.stopped:
+			return ErrStopping
 		}
 	}
+	return nil
 }
 
 // Declarations calls do with the id, source and state of every profile and
 // tombstone, for a reload that must find what a file lists no longer.
-func (f *Farm) Declarations(ctx context.Context, do func(id string, s profile.State)) {
-	f.visitAll(ctx, func(e *entry) { do(e.id, e.cell.Load().state) })
+func (f *Farm) Declarations(ctx context.Context, do func(id string, s profile.State)) error {
+	return f.visitAll(ctx, func(e *entry) { do(e.id, e.cell.Load().state) })
 }
 
 // Fetch asks the registrar which bindings it holds (RFC 3261 §10.2.3).
@@ -261,7 +255,7 @@ func (f *Farm) History(ctx context.Context, id string, before uint64, limit int)
 // profiles.
 func (f *Farm) Registrars(ctx context.Context) ([]RegistrarView, error) {
 	counts := map[string]map[string]int{}
-	f.visitAll(ctx, func(e *entry) {
+	err := f.visitAll(ctx, func(e *entry) {
 		s := e.cell.Load().state
 		if !s.Exists() {
 			return
@@ -271,6 +265,9 @@ func (f *Farm) Registrars(ctx context.Context) ([]RegistrarView, error) {
 		}
 		counts[s.Spec.Registrar][s.Status()]++
 	})
+	if err != nil {
+		return nil, err
+	}
 	gates := f.gateViews(ctx)
 	views := []RegistrarView{}
 	f.eachGate(func(name string, r registrar) {

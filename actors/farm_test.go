@@ -178,6 +178,11 @@ func TestFarmDisableRemoveEnable(t *testing.T) {
 		do("p0", profile.Enable{})
 		time.Sleep(5 * time.Second)
 		w.wantStates(map[string]int{StateRegistered: 2})
+		for name, g := range w.farm.gateViews(t.Context()) {
+			if g.inFlight != 0 || g.waiting != 0 {
+				t.Errorf("gate of %s: %d slots and %d waiting when nothing is open", name, g.inFlight, g.waiting)
+			}
+		}
 		w.registrar.check()
 		w.stop()
 	})
@@ -313,7 +318,7 @@ func TestFarmBindingLapsesDuringAnOutage(t *testing.T) {
 		w.wantStates(map[string]int{StateRegistered: 20})
 		w.registrar.set(func(r *fakeRegistrar) { r.silent = true })
 		time.Sleep(10 * time.Minute)
-		w.farm.visitAll(t.Context(), func(e *entry) {
+		_ = w.farm.visitAll(t.Context(), func(e *entry) {
 			if s := e.cell.Load().state; s.Bound() {
 				t.Errorf("%s is shown as %s, bound until %v, at %v", e.id, s.Status(), s.Binding.Until, time.Now().UTC())
 			}

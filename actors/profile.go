@@ -30,9 +30,11 @@ type profileActor struct {
 	// slotSpent is true once a request used it; started is
 	// when that began. dark and heard tell the gate how it ended.
 	slot, slotSpent bool
-	started         time.Time
-	heard, dark     bool
-	retryAfter      time.Duration
+	// gate is the registrar of the chain, which a removed profile forgets.
+	gate        string
+	started     time.Time
+	heard, dark bool
+	retryAfter  time.Duration
 	// asked is the question that is out; its answer is taken once.
 	asked *question
 	// mutations and proofs are the answer for the open attempt, in memory
@@ -103,6 +105,7 @@ func (a *profileActor) take(ctx actor.Context, o *order) {
 	a.replying = o
 	if _, ok := o.command.(profile.SlotGranted); ok {
 		a.slot, a.slotSpent, a.started = true, false, time.Now()
+		a.gate = a.state.Spec.Registrar
 	}
 	if o.contacts != nil && a.fetched != nil {
 		o.fail(ErrBusy)
@@ -167,7 +170,7 @@ func needsToken(s profile.State, command profile.Command) bool {
 // fails leaves the outcome unknown, so the actor fails too and its successor
 // reads the journal.
 func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
-	before, bound := a.state.Status(), a.state.Binding.Until
+	before, bound, registrar := a.state.Status(), a.state.Binding.Until, a.state.Spec.Registrar
 	if err := a.farm.journal.Append(context.Background(), stream(a.id), a.version, now, events...); err != nil {
 		panic(fmt.Errorf("append: %w", err))
 	}
@@ -177,12 +180,15 @@ func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
 	}
 	a.version += uint64(len(events))
 	a.cell.Store(&versioned{state: a.state, version: a.version})
+	if registrar == "" { // it did not exist before
+		registrar = a.state.Spec.Registrar
+	}
 	o := a.farm.observer
 	o.Appended(durable.Sub(now))
-	o.ProfileEvents(a.state.Spec.Registrar, before, a.state.Status(), a.started, events)
+	o.ProfileEvents(registrar, before, a.state.Status(), a.started, events)
 	for _, e := range events {
 		if e.GetBindingGranted() != nil && !bound.IsZero() {
-			o.RefreshMargin(a.state.Spec.Registrar, bound.Sub(now))
+			o.RefreshMargin(registrar, bound.Sub(now))
 		}
 		if e.GetBindingLapsed() != nil && !bound.IsZero() {
 			a.farm.log.Warn("binding lapsed", "profile", a.id, "until", bound)
@@ -228,7 +234,7 @@ const maxRetryAfter = time.Hour
 // chainEnded gives the slot back and forgets what belonged to the chain.
 func (a *profileActor) chainEnded() {
 	if a.slot || a.heard || a.dark {
-		a.farm.toGate(a.state.Spec.Registrar, &releaseSlot{
+		a.farm.toGate(a.gate, &releaseSlot{
 			id: a.id, heard: a.heard, dark: a.dark, retryAfter: a.retryAfter,
 		})
 	}

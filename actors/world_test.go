@@ -109,7 +109,7 @@ func (w *world) declare(n int) {
 func (w *world) wantStates(want map[string]int) {
 	w.t.Helper()
 	got := map[string]int{}
-	w.farm.visitAll(w.t.Context(), func(e *entry) {
+	_ = w.farm.visitAll(w.t.Context(), func(e *entry) {
 		if s := e.cell.Load().state; s.Exists() {
 			got[s.Status()]++
 		}

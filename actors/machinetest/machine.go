@@ -226,7 +226,7 @@ func (m *Machine) CheckReplay() error {
 	var errs []error
 	for i := 0; i <= len(envelopes); i += 1 + len(envelopes)/32 {
 		snapshot, err := profile.Fold(nil, envelopes[:i])
-		if err == nil {
+		if err == nil && i < len(envelopes) {
 			snapshot, err = profile.Fold(snapshot, envelopes[i:])
 		}
 		if err != nil || string(snapshot) != string(want) {
