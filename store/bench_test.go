@@ -1,0 +1,177 @@
+package store_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sipmuster/muster/messages"
+	"github.com/sipmuster/muster/store"
+	"github.com/sipmuster/muster/store/storetest"
+)
+
+// cpuTime is what the process has used so far, in user and system mode.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// written is how many bytes the process has passed to write calls, or 0 where
+// the system does not tell.
+func written(b *testing.B) float64 {
+	b.Helper()
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if number, ok := strings.CutPrefix(line, "wchar: "); ok {
+			n, _ := strconv.ParseFloat(strings.TrimSpace(number), 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// granted is a common event of realistic size.
+func granted(attempt uint64) *messages.ProfileEvent {
+	return messages.NewProfileEvent(&messages.BindingGranted{
+		Attempt: attempt, Status: 200, GrantedSeconds: 3600,
+		UntilMs: 1_800_000_000_000, RefreshAtMs: 1_799_999_000_000,
+		ServiceRoute: []string{"<sip:edge-1.example.test;lr>"}, Proof: "verified",
+	})
+}
+
+// BenchmarkAppend appends one event to each of 100,000 streams in turn, by
+// many callers that wait for each other's commits, as actors do.
+func BenchmarkAppend(b *testing.B) {
+	for _, callers := range []int{1, 16, 256, 2048} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			benchmarkAppend(b, options(b.TempDir()), callers)
+		})
+	}
+}
+
+// BenchmarkAppendAndCheckpoint adds the snapshots and the trims.
+func BenchmarkAppendAndCheckpoint(b *testing.B) {
+	opts := options(b.TempDir())
+	opts.CheckpointEvery = 0
+	opts.Retention = store.Retention{Count: 10_000, Age: -1}
+	benchmarkAppend(b, opts, 2048)
+}
+
+func benchmarkAppend(b *testing.B, opts store.Options, callers int) {
+	const streams = 100_000
+	names, versions := make([]string, streams), make([]uint64, streams)
+	for i := range names {
+		names[i] = "p/subscriber-" + strconv.Itoa(i)
+	}
+	s := mustOpen(b, opts)
+	var next atomic.Int64
+	var group sync.WaitGroup
+	b.ResetTimer()
+	cpu, bytes := cpuTime(b), written(b)
+	for c := range callers {
+		group.Go(func() {
+			event, at := granted(uint64(c)), storetest.At(c)
+			// Each caller owns every callers-th stream.
+			for id := c; next.Add(1) <= int64(b.N); id += callers {
+				if id >= streams {
+					id = c
+				}
+				if err := s.Append(b.Context(), names[id], versions[id], at, event); err != nil {
+					b.Error(err)
+					return
+				}
+				versions[id]++
+			}
+		})
+	}
+	group.Wait()
+	if opts.CheckpointEvery >= 0 {
+		checkpoint(b, s)
+	}
+	b.StopTimer()
+	n := float64(b.N)
+	b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/n, "cpu-µs/event")
+	if total := written(b) - bytes; total > 0 {
+		b.ReportMetric(total/n, "written-B/event")
+	}
+	if st := stats(b, s); st.Batches > 0 {
+		b.ReportMetric(float64(st.Appended)/float64(st.Batches), "events/commit")
+	}
+}
+
+// filled is a closed store with one snapshot for each stream, and one event
+// after the checkpoint for every tenth.
+func filled(b *testing.B, streams int) string {
+	b.Helper()
+	dir := memoryDir(b)
+	opts := options(dir)
+	opts.Fold = func(string, []byte, []*messages.Envelope) ([]byte, error) { return make([]byte, 250), nil }
+	s := mustOpen(b, opts)
+	appendEach := func(after uint64, step int) {
+		var group sync.WaitGroup
+		for c := range 1000 {
+			group.Go(func() {
+				for i := c * step; i < streams; i += 1000 * step {
+					if err := s.Append(b.Context(), "p/subscriber-"+strconv.Itoa(i), after, storetest.At(i), granted(uint64(i))); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		group.Wait()
+	}
+	appendEach(0, 1)
+	checkpoint(b, s)
+	appendEach(1, 10)
+	s.Close()
+	return dir
+}
+
+// BenchmarkStart opens and replays a store of 100,000 streams.
+func BenchmarkStart(b *testing.B) {
+	const streams = 100_000
+	dir := filled(b, streams)
+	info, err := os.Stat(filepath.Join(dir, "journal.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for b.Loop() {
+		s, err := store.Open(options(dir))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Replay(b.Context(), discard{}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		s.Close()
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/streams, "heap-B/stream")
+	b.ReportMetric(float64(info.Size())/streams, "file-B/stream")
+}
+
+type discard struct{}
+
+func (discard) Snapshot(string, uint64, []byte) error { return nil }
+func (discard) Event(*messages.Envelope) error        { return nil }

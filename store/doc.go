@@ -1,0 +1,56 @@
+// Package store keeps the journal: what every profile decided and learned, in
+// one file that survives the process.
+//
+// It owns the file journal.db in the data folder, a bbolt database with four
+// buckets:
+//
+//	journal    global sequence (8 bytes, big endian) -> CRC32C + envelope
+//	snapshots  shard (2 bytes, big endian) + stream  -> CRC32C + version,
+//	           last sequence, state
+//	meta       format, shard count, and one record of counters: checkpoint,
+//	           epoch, bounds of the journal, sum of the snapshots
+//	secrets    id -> nonce + AES-256-GCM of the secret
+//
+// The journal is append-only, so a commit writes a handful of pages however
+// many streams it touches. Each envelope carries the sequence of its stream's
+// event before it; that back pointer gives the history of a stream without an
+// index. The checkpointer folds the journal into snapshots, in key order, and
+// retention then cuts the journal from its old end, never past the checkpoint.
+//
+// # What it promises
+//
+//   - Append returns nil only when its events are synced. One goroutine drains
+//     its queue, commits once and answers each caller; there is no timer
+//     window, and a version conflict fails its own request only.
+//   - A commit that returned an error may still be on disk: bbolt keeps a
+//     commit whose last sync failed. So such an error wraps ErrFailed, and
+//     every append after it fails until Reopen has read back what is there.
+//   - What is read was written: every record is checked against a CRC32C of
+//     its bucket, key and value, the pages against the rules of a B+tree before
+//     bbolt may touch them, the journal for gaps, the snapshots against a
+//     running sum. Damage is a *DamageError, never a wrong state or a panic.
+//   - A read transaction never lives longer than a page of records (Backup
+//     excepted), so readers do not make the file grow.
+//   - A reader of a release understands the files of every earlier one and
+//     refuses those of a later format, naming both.
+//
+// # What it refuses
+//
+//   - A second process on the same folder: journal.owner is locked.
+//   - An epoch older than the one recorded in the file.
+//   - Secrets in the journal. It does not look into events; the vocabulary in
+//     package messages has no field for one. Secrets have their own bucket,
+//     sealed with a key that lives outside the data folder.
+//   - To skip an event that it cannot fold: that stream's snapshot stays where
+//     it is, the journal is kept from there on, and Checkpoint says so.
+//
+// It imports no actor and knows no profile: what a state is and how events
+// fold into it is Options.Fold.
+//
+// # Reading order
+//
+// keys.go (the bytes), writer.go (append), read.go and replay.go (reads),
+// checkpoint.go and trim.go (snapshots and retention), pages.go and verify.go
+// (distrust). Memory is the same journal without a file, for tests; both pass
+// the suite in storetest.
+package store

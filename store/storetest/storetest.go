@@ -1,0 +1,305 @@
+// Package storetest is what every journal must do, whether it has a file or
+// not: the conformance suite of package store, and the small parts that other
+// tests of journals need.
+//
+// A journal that passes Run keeps the order of each stream, refuses a writer
+// with the wrong version and changes nothing then, gives back what was
+// appended and nothing that shares memory with it, and goes on counting
+// versions over a checkpoint and over the end of a stream. Durability is not
+// tested here; that takes a file, and is tested beside it.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sipmuster/muster/messages"
+	"github.com/sipmuster/muster/store"
+)
+
+// Journal is what the suite tests; *store.Store and *store.Memory have it.
+type Journal interface {
+	Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error
+	Load(ctx context.Context, stream string) (state []byte, version uint64, events []*messages.Envelope, err error)
+	Replay(ctx context.Context, r store.Replayer) error
+	History(ctx context.Context, stream string, before uint64, yield func(*messages.Envelope) bool) error
+	Checkpoint(ctx context.Context) error
+	PutSecret(ctx context.Context, id string, secret []byte) error
+	PutSecrets(ctx context.Context, secrets map[string][]byte) error
+	DeleteSecret(ctx context.Context, id string) error
+	Secret(id string) ([]byte, error)
+	EachSecret(ctx context.Context, fn func(id string, secret []byte) error) error
+	Err() error
+	Reopen(ctx context.Context) error
+	Close() error
+}
+
+// Factory makes the journals under test.
+type Factory struct {
+	// Open gives an empty journal that folds with Fold and checkpoints only
+	// when asked, and closes it at the end of the test.
+	Open func(t *testing.T) Journal
+	// Restart closes a journal and opens it again; nil for one without a file.
+	Restart func(t *testing.T, j Journal) Journal
+}
+
+// Run runs the suite.
+func Run(t *testing.T, f Factory) {
+	for name, test := range map[string]func(*testing.T, Journal){
+		"append and load":           testAppendLoad,
+		"conflict changes nothing":  testConflict,
+		"empty append":              testEmptyAppend,
+		"refused appends":           testRefused,
+		"history":                   testHistory,
+		"replay in order":           testReplay,
+		"checkpoint":                testCheckpoint,
+		"end and new beginning":     testForgotten,
+		"concurrent streams":        testConcurrentStreams,
+		"one stream, many writers":  testManyWriters,
+		"read while writing":        testReadWhileWriting,
+		"nothing shared":            testNothingShared,
+		"cancelled context":         testCancelled,
+		"secrets":                   testSecrets,
+		"closed":                    testClosed,
+		"reopen of a healthy store": testReopenHealthy,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, f.Open(t)) })
+	}
+	if f.Restart != nil {
+		t.Run("restart", func(t *testing.T) { testRestart(t, f.Open(t), f.Restart) })
+	}
+}
+
+func mustAppend(t testing.TB, j Journal, stream string, after uint64, events ...*messages.ProfileEvent) {
+	t.Helper()
+	if err := j.Append(t.Context(), stream, after, At(int(after)), events...); err != nil {
+		t.Fatalf("Append(%s after %d): %v", stream, after, err)
+	}
+}
+
+// attempts gives the numbers of Started events and 0 for others.
+func attempts(events []*messages.Envelope) []uint64 {
+	var numbers []uint64
+	for _, e := range events {
+		numbers = append(numbers, e.Profile.GetAttemptStarted().GetAttempt())
+	}
+	return numbers
+}
+
+func want[T any](t testing.TB, what string, got, want T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func testAppendLoad(t *testing.T, j Journal) {
+	mustAppend(t, j, "p/alice", 0, Started(1), Started(2))
+	mustAppend(t, j, "p/bob", 0, Started(9))
+	mustAppend(t, j, "p/alice", 2, Started(3))
+	state, version, events, err := j.Load(t.Context(), "p/alice")
+	if err != nil || state != nil || version != 0 {
+		t.Fatalf("Load = %q, %d, %v", state, version, err)
+	}
+	want(t, "attempts", attempts(events), []uint64{1, 2, 3})
+	third := events[2]
+	want(t, "version", third.Version, 3)
+	want(t, "epoch", third.Epoch, 1)
+	want(t, "previous", third.Previous, 2)
+	want(t, "time", third.AtUnixNano, At(2).UnixNano())
+	_, version, events, err = j.Load(t.Context(), "p/nobody")
+	if err != nil || version != 0 || len(events) != 0 {
+		t.Fatalf("Load of an unknown stream = %d, %v, %v", version, events, err)
+	}
+}
+
+func testConflict(t *testing.T, j Journal) {
+	mustAppend(t, j, "p/alice", 0, Started(1))
+	for _, after := range []uint64{0, 2, 100} {
+		err := j.Append(t.Context(), "p/alice", after, At(0), Started(7))
+		if !errors.Is(err, store.ErrConflict) {
+			t.Errorf("Append after %d = %v, want ErrConflict", after, err)
+		}
+	}
+	want(t, "version", LoadStream(t, j, "p/alice").Version, 1)
+	mustAppend(t, j, "p/alice", 1, Started(2))
+}
+
+func testEmptyAppend(t *testing.T, j Journal) {
+	mustAppend(t, j, "p/alice", 0)
+	mustAppend(t, j, "p/alice", 0, Started(1))
+	mustAppend(t, j, "p/alice", 1)
+	if err := j.Append(t.Context(), "p/alice", 0, At(0)); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("empty append after the wrong version = %v, want ErrConflict", err)
+	}
+	want(t, "version", LoadStream(t, j, "p/alice").Version, 1)
+}
+
+func testRefused(t *testing.T, j Journal) {
+	if err := j.Append(t.Context(), "p/alice", 0, At(0), &messages.ProfileEvent{}); !errors.Is(err, messages.ErrUnknownEvent) {
+		t.Errorf("append of an event without a type = %v", err)
+	}
+	if err := j.Append(t.Context(), "", 0, At(0), Started(1)); err == nil {
+		t.Error("append to a stream without a name succeeded")
+	}
+	if err := j.Append(t.Context(), "p/alice", 0, At(0), make([]*messages.ProfileEvent, 3)...); err == nil {
+		t.Error("append of nil events succeeded")
+	}
+	huge := messages.NewProfileEvent(&messages.ProfileForgotten{Reason: string(make([]byte, 5<<20))})
+	if err := j.Append(t.Context(), "p/alice", 0, At(0), huge); err == nil {
+		t.Error("append of five megabytes succeeded")
+	}
+	want(t, "version", LoadStream(t, j, "p/alice").Version, 0)
+}
+
+func testHistory(t *testing.T, j Journal) {
+	const n = 1200 // more than two pages
+	for i := range uint64(n / 2) {
+		mustAppend(t, j, "p/alice", 2*i, Started(2*i+1), Started(2*i+2))
+		mustAppend(t, j, "p/bob", i, Started(i))
+	}
+	history := func(before uint64, limit int) []uint64 {
+		t.Helper()
+		var got []*messages.Envelope
+		err := j.History(t.Context(), "p/alice", before, func(e *messages.Envelope) bool {
+			got = append(got, e)
+			return len(got) < limit
+		})
+		if err != nil {
+			t.Fatalf("History: %v", err)
+		}
+		return attempts(got)
+	}
+	want(t, "newest three", history(0, 3), []uint64{1200, 1199, 1198})
+	want(t, "before 3", history(3, 10), []uint64{2, 1})
+	want(t, "before 1", history(1, 10), nil)
+	if got := history(0, n+1); len(got) != n || !slices.IsSortedFunc(got, func(a, b uint64) int { return int(b) - int(a) }) {
+		t.Fatalf("the whole history has %d events, want %d, newest first", len(got), n)
+	}
+	if err := j.History(t.Context(), "p/nobody", 0, func(*messages.Envelope) bool { t.Error("an event"); return true }); err != nil {
+		t.Error(err)
+	}
+}
+
+func testReplay(t *testing.T, j Journal) {
+	for i := range uint64(600) {
+		mustAppend(t, j, fmt.Sprintf("p/%d", i%50), i/50, Started(i))
+	}
+	next := uint64(0)
+	err := j.Replay(t.Context(), eventFunc(func(e *messages.Envelope) error {
+		if got := e.Profile.GetAttemptStarted().Attempt; got != next {
+			return fmt.Errorf("event %d where %d should be", got, next)
+		}
+		next++
+		return nil
+	}))
+	if err != nil || next != 600 {
+		t.Fatalf("Replay ended after %d events: %v", next, err)
+	}
+	stop := errors.New("stop")
+	if err := j.Replay(t.Context(), eventFunc(func(*messages.Envelope) error { return stop })); !errors.Is(err, stop) {
+		t.Fatalf("Replay = %v, want the replayer's error", err)
+	}
+}
+
+// eventFunc is a Replayer for a journal without snapshots.
+type eventFunc func(*messages.Envelope) error
+
+func (f eventFunc) Event(e *messages.Envelope) error { return f(e) }
+
+func (f eventFunc) Snapshot(stream string, _ uint64, _ []byte) error {
+	return fmt.Errorf("a snapshot of %s", stream)
+}
+
+func testNothingShared(t *testing.T, j Journal) {
+	event := Started(1)
+	mustAppend(t, j, "p/alice", 0, event)
+	event.GetAttemptStarted().Attempt = 99
+	_, _, events, _ := j.Load(t.Context(), "p/alice")
+	want(t, "after the caller changed its event", attempts(events), []uint64{1})
+	events[0].Profile.GetAttemptStarted().Attempt = 98
+	_, _, events, _ = j.Load(t.Context(), "p/alice")
+	want(t, "after a reader changed its event", attempts(events), []uint64{1})
+	if err := j.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	state, _, _, _ := j.Load(t.Context(), "p/alice")
+	kept := slices.Clone(state)
+	clear(state)
+	state, _, _, _ = j.Load(t.Context(), "p/alice")
+	want(t, "after a reader changed its state", state, kept)
+}
+
+func testCancelled(t *testing.T, j Journal) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := j.Append(ctx, "p/alice", 0, At(0), Started(1)); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Append = %v, want context.Canceled", err)
+	}
+	mustAppend(t, j, "p/alice", 0, Started(1))
+}
+
+func testClosed(t *testing.T, j Journal) {
+	mustAppend(t, j, "p/alice", 0, Started(1))
+	for range 2 {
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _, _, loadErr := j.Load(t.Context(), "p/alice")
+	for what, err := range map[string]error{
+		"Append":     j.Append(t.Context(), "p/alice", 1, At(0), Started(2)),
+		"Load":       loadErr,
+		"Replay":     j.Replay(t.Context(), NewReplayed()),
+		"Checkpoint": j.Checkpoint(t.Context()),
+		"History":    j.History(t.Context(), "p/alice", 0, func(*messages.Envelope) bool { return true }),
+		"PutSecret":  j.PutSecret(t.Context(), "alice", nil),
+	} {
+		if !errors.Is(err, store.ErrClosed) {
+			t.Errorf("%s after Close = %v, want ErrClosed", what, err)
+		}
+	}
+}
+
+func testReopenHealthy(t *testing.T, j Journal) {
+	mustAppend(t, j, "p/alice", 0, Started(1))
+	if err := j.Reopen(t.Context()); err != nil || j.Err() != nil {
+		t.Fatal(err, j.Err())
+	}
+	mustAppend(t, j, "p/alice", 1, Started(2))
+}
+
+func testRestart(t *testing.T, j Journal, restart func(*testing.T, Journal) Journal) {
+	for i := range uint64(20) {
+		mustAppend(t, j, fmt.Sprintf("p/%d", i), 0, Started(i))
+	}
+	if err := j.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, j, "p/3", 1, Started(100), Started(101))
+	mustAppend(t, j, "p/new", 0, Started(102))
+	if err := j.PutSecret(t.Context(), "alice", []byte("wonderland")); err != nil {
+		t.Fatal(err)
+	}
+	before := NewReplayed()
+	if err := j.Replay(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	j = restart(t, j)
+	after := NewReplayed()
+	if err := j.Replay(t.Context(), after); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "streams", after.Streams, before.Streams)
+	if secret, err := j.Secret("alice"); err != nil || string(secret) != "wonderland" {
+		t.Fatalf("Secret = %q, %v", secret, err)
+	}
+	mustAppend(t, j, "p/3", 3, Started(103))
+	mustAppend(t, j, "p/new", 1, Started(104))
+}
