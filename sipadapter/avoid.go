@@ -1,0 +1,69 @@
+package sipadapter
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// avoidFor is how long a silent address is passed over (ERR-14).
+	avoidFor = 30 * time.Second
+	// maxAvoidFor caps what a Retry-After can ask for.
+	maxAvoidFor = time.Hour
+	// probeFor is how long one request may try an address again while all
+	// others still pass it over: a little more than Timer F.
+	probeFor = 40 * time.Second
+	// maxAvoided bounds the memory.
+	maxAvoided = 4_096
+)
+
+// avoidance remembers addresses that were silent, refused a connection or
+// answered 503. They are passed over as long as there is another.
+type avoidance struct {
+	mu    sync.Mutex
+	until map[target]time.Time
+}
+
+func newAvoidance() *avoidance { return &avoidance{until: make(map[target]time.Time)} }
+
+// allows tells whether a request may go there. When the time is up the first
+// request that asks becomes the probe, and the others go on passing by.
+func (v *avoidance) allows(t target) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	until, ok := v.until[t]
+	if !ok {
+		return true
+	}
+	now := time.Now()
+	if now.Before(until) {
+		return false
+	}
+	v.until[t] = now.Add(probeFor)
+	return true
+}
+
+// failed notes an address; retryAfter is what its 503 asked for, if anything
+// (RFC 3261 §21.5.4).
+func (v *avoidance) failed(t target, retryAfter time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := time.Now()
+	if len(v.until) >= maxAvoided {
+		for old, until := range v.until {
+			if now.After(until) {
+				delete(v.until, old)
+			}
+		}
+	}
+	if _, known := v.until[t]; known || len(v.until) < maxAvoided {
+		v.until[t] = now.Add(min(max(retryAfter, avoidFor), maxAvoidFor))
+	}
+}
+
+// answered forgets what was held against an address.
+func (v *avoidance) answered(t target) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.until, t)
+}

@@ -1,0 +1,222 @@
+package sipadapter
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sipmuster/muster/messages"
+)
+
+const (
+	// maxForwards is what RFC 3261 §8.1.1.6 recommends.
+	maxForwards = "70"
+	// maxDatagram is the size from which a request goes by TCP when the path
+	// MTU is not known (RFC 3261 §18.1.1).
+	maxDatagram = 1_300
+)
+
+// check finds what would make the request malformed or let one field become
+// another. No error quotes a value.
+func check(r *messages.SIPRequest) error {
+	fault := func(what string) error { return errors.New("request: " + what) }
+	switch {
+	case !isToken(r.Method):
+		return fault("method is not a token")
+	case r.Method == "INVITE" || r.Method == "ACK" || r.Method == "CANCEL":
+		// Their transactions follow other rules (RFC 3261 §17.1.1, §9.1).
+		return fault("method " + r.Method + " is not sent by a non-INVITE transaction")
+	case !isBracketable(r.RequestURI):
+		return fault("malformed Request-URI")
+	case r.Method == "REGISTER" && strings.IndexByte(r.RequestURI, '@') >= 0:
+		return fault("the Request-URI of a REGISTER must have no user part (RFC 3261 §10.2)")
+	case !isBracketable(r.From) || !isToken(r.FromTag):
+		return fault("malformed From")
+	case !isBracketable(r.To) || r.ToTag != "" && !isToken(r.ToTag):
+		return fault("malformed To")
+	case r.CallID == "" || !isFieldValue(r.CallID) || strings.ContainsAny(r.CallID, " \t,"):
+		return fault("malformed Call-ID")
+	case r.CSeq >= 1<<31:
+		return fault("CSeq is not below 2**31 (RFC 3261 §8.1.1.5)")
+	case hasControl(r.ContactUser):
+		return fault("malformed contact user")
+	case slices.ContainsFunc(r.Supported, func(tag string) bool { return !isToken(tag) }):
+		return fault("malformed option tag")
+	case !isFieldValue(r.ContentType) || r.ContentType == "" && len(r.Body) > 0:
+		return fault("malformed Content-Type")
+	}
+	for _, route := range r.Route {
+		if n, ok := parseNameAddr(route); !ok || !isFieldValue(route) || !isBracketable(n.uri) {
+			return fault("malformed Route")
+		}
+	}
+	return nil
+}
+
+// isBracketable tells whether a URI can stand between angle brackets and in a
+// Request-Line.
+func isBracketable(uri string) bool {
+	scheme, rest, ok := strings.Cut(uri, ":")
+	return ok && isScheme(scheme) && rest != "" && isFieldValue(uri) && !strings.ContainsAny(uri, " \t<>\"")
+}
+
+// template is a request without its Via, the only line in which the attempts
+// of one request differ (RFC 3263 §4.3).
+type template struct {
+	head string // the Request-Line
+	tail string // everything after the Via
+}
+
+// size is the length of the packet for UDP.
+func (t template) size(sentBy hostPort) int {
+	return len(t.head) + len("Via: SIP/2.0/UDP ;branch=;rport\r\n") + len(sentBy.String()) + branchLength + len(t.tail)
+}
+
+// packet is what goes on the wire. rport asks for the answer to come back to
+// where the request came from (RFC 3581 §3).
+func (t template) packet(over transport, sentBy hostPort, k branchKey) []byte {
+	b := make([]byte, 0, len(t.head)+len(t.tail)+128)
+	b = append(b, t.head...)
+	b = append(b, "Via: SIP/2.0/"...)
+	if over == transportTCP {
+		b = append(b, "TCP "...)
+	} else {
+		b = append(b, "UDP "...)
+	}
+	b = append(b, sentBy.host...)
+	b = append(b, ':')
+	b = strconv.AppendUint(b, uint64(sentBy.port), 10)
+	b = append(b, ";branch="...)
+	b = k.appendTo(b)
+	if over == transportUDP {
+		b = append(b, ";rport"...)
+	}
+	b = append(b, "\r\n"...)
+	return append(b, t.tail...)
+}
+
+// line is one header line of a request.
+type line struct{ name, value string }
+
+// compose serialises a request that check accepted, and whose mutations are
+// checked as well. contact is our Contact URI.
+func compose(r *messages.SIPRequest, contact, userAgent string) template {
+	target, routes := route(r)
+	lines := mutate(ownLines(r, routes, contact, userAgent), r.Mutations)
+	if r.ContentType != "" {
+		lines = append(lines, line{"Content-Type", r.ContentType})
+	}
+	lines = append(lines, line{"Content-Length", strconv.Itoa(len(r.Body))})
+	return template{
+		head: r.Method + " " + target + " SIP/2.0\r\n",
+		tail: write(lines, r.Body),
+	}
+}
+
+// ownLines are the header lines that an authenticator finds.
+func ownLines(r *messages.SIPRequest, routes []string, contact, userAgent string) []line {
+	lines := make([]line, 0, 16)
+	add := func(name, value string) { lines = append(lines, line{name, value}) }
+	for _, value := range routes {
+		add("Route", value)
+	}
+	add("Max-Forwards", maxForwards)
+	add("From", "<"+r.From+">;tag="+r.FromTag)
+	if r.ToTag == "" {
+		add("To", "<"+r.To+">")
+	} else {
+		add("To", "<"+r.To+">;tag="+r.ToTag)
+	}
+	add("Call-ID", r.CallID)
+	add("CSeq", strconv.FormatUint(uint64(r.CSeq), 10)+" "+r.Method)
+	expires := ""
+	if r.Expires >= 0 {
+		expires = strconv.FormatInt(min(r.Expires, 1<<32-1), 10)
+	}
+	if !r.NoContact {
+		value := "<" + contact + ">"
+		if expires != "" && r.Method == "REGISTER" {
+			value += ";expires=" + expires
+		}
+		add("Contact", value)
+	}
+	if expires != "" {
+		add("Expires", expires)
+	}
+	if len(r.Supported) > 0 {
+		add("Supported", strings.Join(r.Supported, ", "))
+	}
+	if userAgent != "" {
+		add("User-Agent", userAgent)
+	}
+	return lines
+}
+
+func write(lines []line, body []byte) string {
+	size := len(body) + 2
+	for _, l := range lines {
+		size += len(l.name) + len(l.value) + 4
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for _, l := range lines {
+		b.WriteString(l.name)
+		b.WriteString(": ")
+		b.WriteString(l.value)
+		b.WriteString("\r\n")
+	}
+	b.WriteString("\r\n")
+	b.Write(body)
+	return b.String()
+}
+
+// route applies a pre-loaded route set (RFC 3261 §8.1.1.1, §12.2.1.1). Behind
+// a strict router, one whose URI has no lr parameter, that URI is where the
+// request goes, and the real target travels as the last Route.
+func route(r *messages.SIPRequest) (requestURI string, routes []string) {
+	if len(r.Route) == 0 {
+		return r.RequestURI, nil
+	}
+	routes = make([]string, 0, len(r.Route)+1)
+	for _, value := range r.Route {
+		if !strings.Contains(value, "<") {
+			value = "<" + value + ">"
+		}
+		routes = append(routes, value)
+	}
+	first, _ := parseNameAddr(routes[0])
+	u, err := parseURI(first.uri)
+	if err != nil {
+		return r.RequestURI, routes
+	}
+	if _, loose := u.param("lr"); loose {
+		return r.RequestURI, routes
+	}
+	return u.asRequestURI(), append(routes[1:], "<"+r.RequestURI+">")
+}
+
+// asRequestURI leaves out what a Request-URI must not have: the header part
+// and the method parameter (RFC 3261 §19.1.1 table 1).
+func (u uri) asRequestURI() string {
+	var b strings.Builder
+	b.WriteString(u.scheme + ":")
+	if u.hasUser {
+		b.WriteString(u.user + "@")
+	}
+	b.WriteString(u.host)
+	if u.port >= 0 {
+		fmt.Fprintf(&b, ":%d", u.port)
+	}
+	for _, p := range u.params {
+		if p.name == "method" {
+			continue
+		}
+		b.WriteString(";" + p.name)
+		if p.value != "" {
+			b.WriteString("=" + p.value)
+		}
+	}
+	return b.String()
+}

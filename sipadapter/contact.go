@@ -1,0 +1,115 @@
+package sipadapter
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/sipmuster/muster/messages"
+)
+
+const (
+	// maxContacts bounds what is kept of a contact list (S-31).
+	maxContacts = 64
+	// defaultExpires counts when an expiry is absent or malformed (RFC 3261
+	// §10.2.1.1, §20.19).
+	defaultExpires = 3600
+)
+
+// bindings fills in the contacts of a 2xx. Ours is found by URI comparison
+// (REG-11), wherever it stands, and the other contacts have no influence on
+// its expiry (REG-12).
+func bindings(m *message, ours uri, out *messages.SIPResponse) {
+	fallback := uint32(defaultExpires)
+	if value, ok := m.one("expires"); ok {
+		fallback = expiry(value)
+	}
+	for value := range m.all("contact") {
+		for element := range elements(value) {
+			n, ok := parseNameAddr(element)
+			if !ok {
+				continue
+			}
+			expires := fallback
+			if p, ok := parameter(n.params, "expires"); ok {
+				expires = expiry(p)
+			}
+			if u, err := parseURI(n.uri); err == nil && out.Contact == messages.ContactMissing && u.equal(ours) {
+				out.Contact, out.ContactExpires = messages.ContactOurs, expires
+			}
+			if len(out.Contacts) < maxContacts && isFieldValue(n.uri) {
+				out.Contacts = append(out.Contacts, messages.ContactBinding{URI: n.uri, Expires: expires})
+			}
+		}
+	}
+}
+
+// expiry reads delta-seconds: malformed counts as 3600, more than 32 bits as
+// 2**32-1 (RFC 3261 §10.2, §20.19; REG-14).
+func expiry(value string) uint32 {
+	value = trim(value)
+	if n, ok := parseDigits(value, math.MaxUint32); ok {
+		return uint32(n)
+	}
+	digits := value != ""
+	for i := range len(value) {
+		digits = digits && isDigit(value[i])
+	}
+	if digits {
+		return math.MaxUint32
+	}
+	return defaultExpires
+}
+
+// redirects are the contacts of a 3xx, best q first (RFC 3261 §8.1.3.4), each
+// once, without their header part: a stranger's header must not become one of
+// ours (S-54).
+func redirects(m *message) []string {
+	type choice struct {
+		uri string
+		q   int
+	}
+	var found []choice
+	for value := range m.all("contact") {
+		for element := range elements(value) {
+			n, ok := parseNameAddr(element)
+			if !ok || len(found) == maxContacts {
+				continue
+			}
+			u, err := parseURI(n.uri)
+			if err != nil || !isFieldValue(u.noHeader) ||
+				slices.ContainsFunc(found, func(c choice) bool { return c.uri == u.noHeader }) {
+				continue
+			}
+			q := 1000
+			if p, ok := parameter(n.params, "q"); ok {
+				q = quality(p)
+			}
+			found = append(found, choice{u.noHeader, q})
+		}
+	}
+	slices.SortStableFunc(found, func(x, y choice) int { return cmp.Compare(y.q, x.q) })
+	var uris []string
+	for _, c := range found {
+		uris = append(uris, c.uri)
+	}
+	return uris
+}
+
+// quality reads a qvalue in thousandths (RFC 3261 §25.1); a malformed one is
+// the worst.
+func quality(s string) int {
+	whole, fraction, _ := strings.Cut(s, ".")
+	if whole != "0" && whole != "1" || len(fraction) > 3 {
+		return 0
+	}
+	n, ok := parseDigits((fraction + "000")[:3], 999)
+	if !ok {
+		return 0
+	}
+	if whole == "1" {
+		return 1000
+	}
+	return int(n)
+}

@@ -1,0 +1,99 @@
+package sipadapter
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"sync"
+)
+
+// cookie starts every branch (RFC 3261 §8.1.1.7).
+const cookie = "z9hG4bK"
+
+// branchLength is the length of a branch of ours: the cookie and 128 random
+// bits in hexadecimal (S-05 asks for 96).
+const branchLength = len(cookie) + 2*len(branchKey{})
+
+// branchKey is what our branches differ in. It is drawn by us, so it also
+// spreads evenly over the shards, whatever a peer sends.
+type branchKey [16]byte
+
+func (k branchKey) appendTo(b []byte) []byte {
+	return hex.AppendEncode(append(b, cookie...), k[:])
+}
+
+// parseBranch reads a branch of ours.
+func parseBranch[T string | []byte](s T) (branchKey, bool) {
+	var k branchKey
+	if len(s) != branchLength || string(s[:len(cookie)]) != cookie {
+		return k, false
+	}
+	for i := range k {
+		high, okHigh := unhex(s[len(cookie)+2*i])
+		low, okLow := unhex(s[len(cookie)+2*i+1])
+		if !okHigh || !okLow {
+			return k, false
+		}
+		k[i] = high<<4 | low
+	}
+	return k, true
+}
+
+func unhex(c byte) (byte, bool) {
+	switch {
+	case isDigit(c):
+		return c - '0', true
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10, true
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}
+
+// findBranch looks for branches of ours in a datagram that is not parsed yet,
+// so that a flood of strays costs a search and a hash (TRX-07). The result is
+// confirmed from the parsed Via.
+func findBranch(raw []byte, known func(branchKey) bool) bool {
+	const tries = 4
+	for range tries {
+		i := bytes.Index(raw, []byte(cookie))
+		if i < 0 {
+			return false
+		}
+		raw = raw[i:]
+		if len(raw) >= branchLength {
+			if k, ok := parseBranch(raw[:branchLength]); ok && known(k) {
+				return true
+			}
+		}
+		raw = raw[len(cookie):]
+	}
+	return false
+}
+
+// entropy is crypto/rand read in blocks: one system call serves 256 branches.
+type entropy struct {
+	mu   sync.Mutex
+	buf  [4096]byte
+	left int
+}
+
+func (e *entropy) read(p []byte) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.left < len(p) {
+		_, _ = rand.Read(e.buf[:]) // never fails since Go 1.24
+		e.left = len(e.buf)
+	}
+	at := len(e.buf) - e.left
+	copy(p, e.buf[at:at+len(p)])
+	clear(e.buf[at : at+len(p)])
+	e.left -= len(p)
+}
+
+func (e *entropy) branch() branchKey {
+	var k branchKey
+	e.read(k[:])
+	return k
+}

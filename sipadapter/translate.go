@@ -1,0 +1,168 @@
+package sipadapter
+
+import (
+	"math"
+	"strings"
+	"time"
+
+	"github.com/sipmuster/muster/actors/challenge"
+	"github.com/sipmuster/muster/messages"
+)
+
+// Bounds on what is kept of a response (S-31).
+const (
+	maxChallenges    = 64
+	maxChallengeSize = 8 << 10
+	maxServiceRoutes = 16
+	maxOptionTags    = 64
+	maxAuthInfo      = 16
+)
+
+// translate turns a final response into what the cores need of it. ours is the
+// Contact of the request. Every number is range-checked, and what is malformed
+// counts as absent (S-33).
+func translate(m *message, ours uri) *messages.SIPResponse {
+	out := &messages.SIPResponse{Status: m.status, RetryAfter: -1}
+	out.Challenges = challenges(m)
+	switch {
+	case m.status < 300:
+		bindings(m, ours, out)
+		out.ServiceRoute = serviceRoute(m)
+	case m.status < 400:
+		out.Redirects = redirects(m)
+	}
+	if value, ok := m.one("min-expires"); ok {
+		n, _ := parseDigits(trim(value), math.MaxUint32)
+		out.MinExpires = uint32(n)
+	}
+	if value, ok := m.one("retry-after"); ok {
+		out.RetryAfter = retryAfter(value)
+	}
+	out.Unsupported = optionTags(m, "unsupported")
+	out.AuthInfo = authInfo(m)
+	return out
+}
+
+// challenges are in wire order, each as it stood there: whether one is broken
+// is not decided here (CHA-20, CHA-21). A control byte, which sipgo accepts
+// inside quotes, could come back in an answer and is not passed on (S-52).
+func challenges(m *message) []*messages.RecordedChallenge {
+	var out []*messages.RecordedChallenge
+	for _, f := range m.fields {
+		var space messages.Space
+		switch f.name {
+		case "www-authenticate":
+			space = messages.Space_ORIGIN
+		case "proxy-authenticate":
+			space = messages.Space_PROXY
+		default:
+			continue
+		}
+		for _, raw := range challenge.Split(f.value) {
+			if len(out) < maxChallenges && len(raw) <= maxChallengeSize && isFieldValue(raw) {
+				out = append(out, &messages.RecordedChallenge{Space: space, Raw: raw})
+			}
+		}
+	}
+	return out
+}
+
+// retryAfter reads delta-seconds with an optional comment and parameters (RFC
+// 3261 §20.33): "120 (I'm in a meeting);duration=60". It is negative when
+// malformed.
+func retryAfter(value string) time.Duration {
+	value = trim(value)
+	end := 0
+	for end < len(value) && isDigit(value[end]) {
+		end++
+	}
+	rest := trim(value[end:])
+	if rest != "" && rest[0] != '(' && rest[0] != ';' {
+		return -1
+	}
+	seconds, ok := parseDigits(value[:end], math.MaxUint32)
+	if !ok {
+		return -1
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// serviceRoute keeps the order (RFC 3608 §6.1). One malformed element makes
+// the whole list useless: leaving it out would send requests another way.
+func serviceRoute(m *message) []string {
+	var routes []string
+	for value := range m.all("service-route") {
+		for element := range elements(value) {
+			n, ok := parseNameAddr(element)
+			if !ok || !isFieldValue(element) || !strings.Contains(element, "<") || len(routes) == maxServiceRoutes {
+				return nil
+			}
+			if _, err := parseURI(n.uri); err != nil {
+				return nil
+			}
+			routes = append(routes, element)
+		}
+	}
+	return routes
+}
+
+// optionTags reads a list of option tags.
+func optionTags(m *message, name string) []string {
+	var tags []string
+	for value := range m.all(name) {
+		for element := range elements(value) {
+			if isToken(element) && len(tags) < maxOptionTags {
+				tags = append(tags, element)
+			}
+		}
+	}
+	return tags
+}
+
+// authInfo reads Authentication-Info and Proxy-Authentication-Info (RFC 7615
+// §3, RFC 7616 §3.5). A parameter that is there twice makes a header
+// ambiguous, and it is left out.
+func authInfo(m *message) []messages.AuthInfo {
+	var out []messages.AuthInfo
+	for _, f := range m.fields {
+		info := messages.AuthInfo{HasBody: len(m.body) > 0}
+		switch f.name {
+		case "authentication-info":
+			info.Space = messages.Space_ORIGIN
+		case "proxy-authentication-info":
+			info.Space = messages.Space_PROXY
+		default:
+			continue
+		}
+		if isFieldValue(f.value) && len(out) < maxAuthInfo && readAuthInfo(f.value, &info) {
+			out = append(out, info)
+		}
+	}
+	return out
+}
+
+func readAuthInfo(list string, info *messages.AuthInfo) bool {
+	seen := make(map[string]bool, 5)
+	for element := range elements(list) {
+		name, value, ok := strings.Cut(element, "=")
+		name = strings.ToLower(trim(name))
+		if !ok || !isToken(name) || seen[name] {
+			return false
+		}
+		seen[name] = true
+		value = unquote(trim(value))
+		switch name {
+		case "nextnonce":
+			info.NextNonce = value
+		case "rspauth":
+			info.Rspauth = value
+		case "qop":
+			info.QOP = value
+		case "cnonce":
+			info.Cnonce = value
+		case "nc":
+			info.NC = value
+		}
+	}
+	return len(seen) > 0
+}
