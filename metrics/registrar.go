@@ -1,0 +1,184 @@
+package metrics
+
+import (
+	"maps"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// states is the closed set of a profile's API states (design §9).
+var states = [...]string{
+	"registered", "registering", "challenged", "backoff", "rejected",
+	"disabled", "unregistered",
+}
+
+// stateIndex finds a state's place in states, or -1 for the empty state, in
+// which a profile is before it exists and after it is gone.
+func stateIndex(state string) int {
+	switch state {
+	case "registered":
+		return 0
+	case "registering":
+		return 1
+	case "challenged":
+		return 2
+	case "backoff":
+		return 3
+	case "rejected":
+		return 4
+	case "disabled":
+		return 5
+	case "unregistered":
+		return 6
+	}
+	return -1
+}
+
+// outcome is what became of a registration.
+type outcome int
+
+const (
+	granted outcome = iota
+	removed
+	fetched
+	failed
+	rejected
+	interrupted
+	lapsed
+)
+
+// outcomes are the label values, in the order of the constants.
+var outcomes = [...]string{
+	"granted", "removed", "fetched", "failed", "rejected", "interrupted",
+	"lapsed",
+}
+
+// maxStrangers bounds how many registrars that are not configured get series of
+// their own. Profiles of a registrar that left the configuration keep its name,
+// so a few are normal; further ones share the name "other".
+const maxStrangers = 64
+
+// registrar holds the resolved series of one registrar.
+type registrar struct {
+	profiles [len(states)]prometheus.Gauge
+	outcomes [len(outcomes)]prometheus.Counter
+	duration prometheus.Observer
+	margin   prometheus.Observer
+	// gate is nil for a registrar that is not configured: it has no gate.
+	gate *gate
+}
+
+// gate holds the series of a registrar's gate.
+type gate struct{ waiting, inFlight, up prometheus.Gauge }
+
+// SetRegistrars names the configured registrars, at start and after a reload.
+// All series of a new one appear at zero. Of one that is gone the series of its
+// gate disappear; the others stay until the node ends, because its profiles may
+// still be there and their states must go on adding up.
+func (m *Metrics) SetRegistrars(names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := maps.Clone(*m.registrars.Load())
+	configured := make(map[string]bool, len(names))
+	for _, name := range names {
+		configured[name] = true
+		if r := next[name]; r == nil || r.gate == nil {
+			next[name] = m.newRegistrar(name, m.newGate(name))
+		}
+	}
+	for name, r := range next {
+		if !configured[name] && r.gate != nil {
+			next[name] = m.newRegistrar(name, nil)
+			m.waiting.DeleteLabelValues(name)
+			m.inFlight.DeleteLabelValues(name)
+			m.up.DeleteLabelValues(name)
+		}
+	}
+	m.registrars.Store(&next)
+}
+
+// newRegistrar resolves the series of a registrar. Called again for the same
+// name it finds the same series, so no count is lost.
+func (m *Metrics) newRegistrar(name string, g *gate) *registrar {
+	r := &registrar{
+		duration: m.duration.WithLabelValues(name),
+		margin:   m.margin.WithLabelValues(name),
+		gate:     g,
+	}
+	for i, state := range states {
+		r.profiles[i] = m.profiles.WithLabelValues(name, state)
+	}
+	for i, o := range outcomes {
+		r.outcomes[i] = m.registrations.WithLabelValues(name, o)
+	}
+	return r
+}
+
+// newGate resolves the series of a gate, which starts open.
+func (m *Metrics) newGate(name string) *gate {
+	g := &gate{
+		waiting:  m.waiting.WithLabelValues(name),
+		inFlight: m.inFlight.WithLabelValues(name),
+		up:       m.up.WithLabelValues(name),
+	}
+	g.up.Set(1)
+	return g
+}
+
+// registrar finds the series of a registrar, configured or not.
+func (m *Metrics) registrar(name string) *registrar {
+	if r := (*m.registrars.Load())[name]; r != nil {
+		return r
+	}
+	return m.stranger(name)
+}
+
+func (m *Metrics) stranger(name string) *registrar {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := *m.registrars.Load()
+	if r := known[name]; r != nil {
+		return r
+	}
+	strangers := 0
+	for _, r := range known {
+		if r.gate == nil {
+			strangers++
+		}
+	}
+	if name == "" || strangers >= maxStrangers {
+		name = other
+		if r := known[name]; r != nil {
+			return r
+		}
+	}
+	next := maps.Clone(known)
+	next[name] = m.newRegistrar(name, nil)
+	m.registrars.Store(&next)
+	return next[name]
+}
+
+// RefreshMargin reports how long before its end a binding was refreshed;
+// negative when it was late.
+func (m *Metrics) RefreshMargin(registrar string, margin time.Duration) {
+	m.registrar(registrar).margin.Observe(margin.Seconds())
+}
+
+// Registrar reports the state of a registrar's gate: how many profiles wait for
+// a slot, how many attempts are open, and whether its breaker lets requests
+// pass.
+// A registrar that is not configured has no gate and is ignored.
+func (m *Metrics) Registrar(name string, waiting, inFlight int, open bool) {
+	r := (*m.registrars.Load())[name]
+	if r == nil || r.gate == nil {
+		return
+	}
+	r.gate.waiting.Set(float64(waiting))
+	r.gate.inFlight.Set(float64(inFlight))
+	up := 0.0
+	if open {
+		up = 1
+	}
+	r.gate.up.Set(up)
+}
