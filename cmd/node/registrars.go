@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sipmuster/muster/actors"
+)
+
+func newRegistrars() *cobra.Command {
+	var to connection
+	c := group(&cobra.Command{
+		Use:   "registrars",
+		Short: "Look at the registrars of a running node",
+	})
+	to.flags(c)
+	c.AddCommand(newRegistrarsList(&to))
+	return c
+}
+
+func newRegistrarsList(to *connection) *cobra.Command {
+	var form string
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List registrars with their profiles and their pace",
+		Long: `List shows each registrar of the configuration.
+
+STATE is up, silent (nothing heard for a while), down (one probe at a time is
+sent) or retry_after (it asked to be left alone). WAITING profiles are due and
+wait for the registrar's pace; IN-FLIGHT ones have a request open.`,
+		Example: "  muster registrars list\n  muster registrars list -o json",
+		Args:    noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			node, err := to.open(c)
+			if err != nil {
+				return err
+			}
+			var raw json.RawMessage
+			if err := node.call(c.Context(), "GET", apiPath+"/registrars", nil, &raw); err != nil {
+				return err
+			}
+			if form == formJSON {
+				return printJSON(c.OutOrStdout(), raw)
+			}
+			var answer struct{ Registrars []actors.RegistrarView }
+			if err := json.Unmarshal(raw, &answer); err != nil {
+				return err
+			}
+			t := newTable(c.OutOrStdout(), "NAME", "STATE", "PROFILES", "REGISTERED", "WAITING", "IN-FLIGHT", "RATE", "URI")
+			for _, r := range answer.Registrars {
+				t.row(registrarRow(r)...)
+			}
+			return t.flush()
+		},
+	}
+	outputFlag(c, &form, formTable, formJSON)
+	return c
+}
+
+func registrarRow(r actors.RegistrarView) []string {
+	total := 0
+	for _, n := range r.Profiles {
+		total += n
+	}
+	rate := "unlimited"
+	if r.Rate > 0 {
+		rate = strconv.FormatFloat(r.Rate, 'f', -1, 64) + "/s"
+	}
+	state := r.State
+	if r.RetryAfter != nil {
+		state = strings.TrimSpace(state + " " + until(r.RetryAfter))
+	}
+	return []string{
+		r.Name, state, strconv.Itoa(total), strconv.Itoa(r.Profiles[actors.StateRegistered]),
+		strconv.Itoa(r.Waiting), strconv.Itoa(r.InFlight), rate, r.URI,
+	}
+}

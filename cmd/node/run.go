@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"reflect"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sipmuster/muster"
+	"github.com/sipmuster/muster/cmd/node/config"
+)
+
+func newRun() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:   "run --config FILE",
+		Short: "Run a node",
+		Long: `Run starts a node and keeps its profiles registered until it gets SIGTERM or
+SIGINT. Bindings stay at the registrars when it stops, unless shutdown.deregister
+says otherwise; a second signal ends the process at once.
+
+SIGHUP, or POST /-/reload, reads the configuration again: registrars and profiles
+take effect at once, and only what changed is touched. The other sections need a
+restart. A configuration with an error changes nothing.
+
+The log goes to the standard error.`,
+		Example: `  muster run --config muster.yaml
+  kill -HUP $(pidof muster)`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := required(c, "config", path); err != nil {
+				return err
+			}
+			return runNode(c, path)
+		},
+	}
+	c.Flags().StringVarP(&path, "config", "c", "", "configuration `FILE`; see muster check --example")
+	return c
+}
+
+func runNode(c *cobra.Command, path string) error {
+	loaded, err := config.Load(path)
+	if err != nil {
+		fmt.Fprintln(c.ErrOrStderr(), err)
+		return errReported
+	}
+	log := newLogger(c.ErrOrStderr(), loaded.Log)
+	for _, w := range loaded.Warnings {
+		log.Warn("configuration", "warning", w)
+	}
+	// Before Start: a SIGHUP meant for a node that is starting must not end it.
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	defer signal.Stop(hangUp)
+
+	node, err := muster.New(nodeOptions(loaded, log))
+	if err != nil {
+		return err
+	}
+	ctx := c.Context()
+	if err := node.Start(ctx); err != nil {
+		if ctx.Err() != nil {
+			log.Info("stopped while starting")
+			return nil
+		}
+		return err
+	}
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-hangUp:
+			// The node logs the error; the old configuration stays.
+			_ = node.Reload(ctx)
+		}
+	}
+	log.Info("stopping")
+	if err := node.Stop(context.Background()); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// nodeOptions turns a configuration into a node's options.
+func nodeOptions(c *config.Config, log *slog.Logger) muster.Options {
+	return muster.Options{
+		ID:      c.Node.ID,
+		DataDir: c.Node.DataDir,
+		KeyFile: c.Node.KeyFile,
+		Retention: muster.Retention{
+			Events: c.Node.Retention.Events, Age: c.Node.Retention.Age, Bytes: c.Node.Retention.Bytes,
+		},
+		SIP: muster.SIP{
+			Listen: c.SIP.Listen, Advertise: c.SIP.Advertise, UserAgent: c.SIP.UserAgent, AcceptFrom: c.SIP.AcceptFrom,
+		},
+		Desired: desired(c),
+		Load:    reloader(c, log),
+		Admin: muster.Admin{
+			Listen: c.Admin.Listen, TLSCert: c.Admin.TLSCert, TLSKey: c.Admin.TLSKey, TokenFile: c.Admin.TokenFile,
+		},
+		Deregister: c.Shutdown.Deregister,
+		Logger:     log,
+		Version:    buildInfo().Version,
+	}
+}
+
+func desired(c *config.Config) muster.Desired {
+	return muster.Desired{Registrars: c.Registrars, Profiles: c.Profiles.Declarations}
+}
+
+// fixed are the sections that a running node cannot change.
+type fixed struct {
+	Node     config.Node
+	Admin    config.Admin
+	SIP      config.SIP
+	Log      config.Log
+	Shutdown config.Shutdown
+}
+
+func fixedOf(c *config.Config) fixed { return fixed{c.Node, c.Admin, c.SIP, c.Log, c.Shutdown} }
+
+// reloader reads the configuration again. It warns about changes that wait for
+// a restart: silence would look like success.
+func reloader(c *config.Config, log *slog.Logger) func(context.Context) (muster.Desired, error) {
+	path, started := c.File, fixedOf(c)
+	return func(context.Context) (muster.Desired, error) {
+		loaded, err := config.Load(path)
+		if err != nil {
+			return muster.Desired{}, err
+		}
+		for _, w := range loaded.Warnings {
+			log.Warn("configuration", "warning", w)
+		}
+		if !reflect.DeepEqual(started, fixedOf(loaded)) {
+			log.Warn("node, admin, sip, log or shutdown changed in the configuration; that takes effect at the next start", "file", path)
+		}
+		return desired(loaded), nil
+	}
+}
