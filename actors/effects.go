@@ -106,7 +106,7 @@ func (a *profileActor) request() *messages.SIPRequest {
 		NextHop: uri, Method: "REGISTER", RequestURI: requestURI(uri),
 		From: s.Spec.AOR, FromTag: s.FromTag, To: s.Spec.AOR,
 		CallID: s.CallID, CSeq: s.CSeq,
-		ContactUser: contactUser(s.Spec), Expires: int64(s.Attempt.ExpiresSeconds),
+		ContactUser: ContactUser(s.Spec), Expires: int64(s.Attempt.ExpiresSeconds),
 		Supported: without([]string{"path"}, s.Dropped), Mutations: a.mutations,
 	}
 	if r.config.OutboundProxy != "" && len(s.Attempt.Targets) == 0 {
@@ -133,7 +133,9 @@ func requestURI(uri string) string {
 	return uri
 }
 
-func contactUser(s profile.Spec) string {
+// ContactUser is the user part of a profile's Contact: its own, else that of
+// its AOR.
+func ContactUser(s profile.Spec) string {
 	if s.ContactUser != "" {
 		return s.ContactUser
 	}

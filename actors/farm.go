@@ -2,7 +2,6 @@ package actors
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -397,4 +396,4 @@ func (r *restorer) finish() {
 	}
 }
 
-var errTimeout = errors.New("the profile did not answer in time")
+var errTimeout = fmt.Errorf("the profile did not answer in time: %w", context.DeadlineExceeded)

@@ -322,7 +322,7 @@ func (f *Farm) view(id string, s profile.State, waiting bool) ProfileView {
 		ID: id, AOR: s.Spec.AOR, Registrar: s.Spec.Registrar, State: s.Status(), Enabled: !s.Disabled,
 		RegistrationHandler: s.Spec.RegistrationHandler, SessionHandler: s.Spec.SessionHandler,
 		Attempt: s.Attempt.Number, LastStatus: int(s.LastStatus), Reason: string(s.Reason),
-		Username: s.Spec.Username, ContactUser: contactUser(s.Spec), Expires: int(s.Spec.Expires / time.Second),
+		Username: s.Spec.Username, ContactUser: ContactUser(s.Spec), Expires: int(s.Spec.Expires / time.Second),
 		Register: s.Spec.Register, Source: s.Source, CallID: s.CallID, CSeq: s.CSeq, Waiting: waiting,
 	}
 	if _, known := f.registrar(s.Spec.Registrar); !known {
