@@ -41,7 +41,8 @@ type SIPOutcome struct {
 	// Response is nil when no SIP message arrived.
 	Response *SIPResponse
 	// Failure is set when Response is nil: ReasonTimeout, ReasonTransport,
-	// ReasonResolve or ReasonTooLarge (RFC 3261 §8.1.3.1).
+	// ReasonResolve or ReasonTooLarge (RFC 3261 §8.1.3.1); ReasonMutation or
+	// ReasonConfiguration for a request that could not be built.
 	Failure Reason
 	// Detail is an error text for logs, without any header value.
 	Detail string

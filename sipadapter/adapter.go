@@ -143,7 +143,7 @@ func (a *Adapter) bind() error {
 				return listenError(l, err)
 			}
 			a.sockets = append(a.sockets, &udpSocket{a: a, conn: conn, local: unmap(local)})
-			a.listeners = append(a.listeners, listener{transportUDP, unmap(local)})
+			a.listeners = append(a.listeners, a.newListener(transportUDP, local))
 			continue
 		}
 		accepting, err := a.seams.listenTCP(l.addr)
@@ -155,7 +155,7 @@ func (a *Adapter) bind() error {
 		if err != nil {
 			return listenError(l, err)
 		}
-		a.listeners = append(a.listeners, listener{transportTCP, unmap(local)})
+		a.listeners = append(a.listeners, a.newListener(transportTCP, local))
 	}
 	return nil
 }

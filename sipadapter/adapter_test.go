@@ -37,6 +37,15 @@ func TestStartOnTakenPort(t *testing.T) {
 	}
 }
 
+// A socket buffer that the system does not grant is reported, once, as Info.
+func TestSocketBufferIsReported(t *testing.T) {
+	log := &canary{}
+	loopbackAdapter(t, Options{Listen: []string{"udp://127.0.0.1:0"}, SocketBuffer: 1 << 30, Logger: log.logger()})
+	if text := log.text(); strings.Count(text, "granted=") != 1 || !strings.Contains(text, "level=INFO") {
+		t.Errorf("logged %q", text)
+	}
+}
+
 func TestAddrs(t *testing.T) {
 	a := loopbackAdapter(t, Options{Listen: []string{"tcp://127.0.0.1:0", "udp://localhost:0"}})
 	got := a.Addrs()

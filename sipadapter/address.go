@@ -28,6 +28,18 @@ type target struct {
 type listener struct {
 	transport transport
 	local     netip.AddrPort
+	told      hostPort // what peers are told; its host is empty if it depends on them
+}
+
+func (a *Adapter) newListener(t transport, local netip.AddrPort) listener {
+	l := listener{transport: t, local: unmap(local), told: a.settings.advertise}
+	if l.told.host == "" && !l.local.Addr().IsUnspecified() {
+		l.told.host = hostOf(l.local.Addr())
+	}
+	if l.told.port == 0 {
+		l.told.port = l.local.Port()
+	}
+	return l
 }
 
 // listenerFor picks the listener that a target answers to: of its transport
@@ -55,16 +67,9 @@ func (a *Adapter) listenerFor(t target) listener {
 // reachedAt is the address that a target is told: the advertised one, or the
 // local address that reaches it (RFC 3261 §18.1.1).
 func (a *Adapter) reachedAt(l listener, t target) hostPort {
-	h := a.settings.advertise
+	h := l.told
 	if h.host == "" {
-		ip := l.local.Addr()
-		if ip.IsUnspecified() {
-			ip = a.egress.localFor(t.addr, ip)
-		}
-		h.host = hostOf(ip)
-	}
-	if h.port == 0 {
-		h.port = l.local.Port()
+		h.host = hostOf(a.egress.localFor(t.addr, l.local.Addr()))
 	}
 	return h
 }

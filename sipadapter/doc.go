@@ -1,6 +1,6 @@
 // Package sipadapter is the node's mouth and ear: bytes on one side, plain
-// values of package messages on the other. It sends one request at a time,
-// reports exactly one outcome for it, and answers what strangers ask.
+// values of package messages on the other. It sends requests, reports exactly
+// one outcome for each, and answers what strangers ask.
 //
 // # What it owns
 //

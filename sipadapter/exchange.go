@@ -77,7 +77,7 @@ func (e *exchange) begin(p plan, err error) {
 		e.end(messages.SIPOutcome{Failure: reason, Detail: err.Error()})
 		return
 	}
-	e.left = p.order(diceFor(e.req.CallID))
+	e.left = p.order(e.req.CallID)
 	text := e.a.contactFor(e.req.ContactUser, e.left[0])
 	if e.contact, err = parseURI(text); err != nil {
 		e.end(messages.SIPOutcome{Failure: messages.ReasonConfiguration, Detail: "our Contact: " + err.Error()})

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -17,77 +16,6 @@ import (
 
 	"github.com/sipmuster/muster/messages"
 )
-
-// fakeResolver answers from a map and counts questions.
-type fakeResolver struct {
-	mu    sync.Mutex
-	naptr map[string][]NAPTR
-	srv   map[string][]SRV
-	addrs map[string][]netip.Addr
-	ttl   time.Duration
-	err   error
-	asked []string
-	gate  chan struct{} // answers wait for it when not nil
-}
-
-func (f *fakeResolver) ask(kind, name string) (time.Duration, error) {
-	if f.gate != nil {
-		<-f.gate
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.asked = append(f.asked, kind+" "+name)
-	return f.ttl, f.err
-}
-
-func (f *fakeResolver) NAPTR(_ context.Context, name string) ([]NAPTR, time.Duration, error) {
-	ttl, err := f.ask("NAPTR", name)
-	return f.naptr[name], ttl, err
-}
-
-func (f *fakeResolver) SRV(_ context.Context, name string) ([]SRV, time.Duration, error) {
-	ttl, err := f.ask("SRV", name)
-	return f.srv[name], ttl, err
-}
-
-func (f *fakeResolver) Addrs(_ context.Context, name string) ([]netip.Addr, time.Duration, error) {
-	ttl, err := f.ask("A", name)
-	return f.addrs[name], ttl, err
-}
-
-func (f *fakeResolver) questions() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return append([]string(nil), f.asked...)
-}
-
-func addrs(list ...string) []netip.Addr {
-	var out []netip.Addr
-	for _, s := range list {
-		out = append(out, netip.MustParseAddr(s))
-	}
-	return out
-}
-
-// farm is a resolver with one name whose servers are tried in this order.
-func farm(list ...string) *fakeResolver {
-	f := &fakeResolver{addrs: map[string][]netip.Addr{}, srv: map[string][]SRV{}, ttl: time.Hour}
-	for i, s := range list {
-		f.addrs[s+".example.test"] = addrs(s)
-		for _, t := range []transport{transportUDP, transportTCP} {
-			name := serviceName(t, "example.test")
-			f.srv[name] = append(f.srv[name], SRV{Priority: uint16(i), Port: 5060, Target: s + ".example.test."})
-		}
-	}
-	return f
-}
-
-// toName is a request to a farm.
-func toName(t transport) *messages.SIPRequest {
-	r := register()
-	r.NextHop = "sip:example.test;transport=" + string(t)
-	return r
-}
 
 // destinations are the last numbers of the addresses that packets went to.
 func destinations(packets []datagram) string {

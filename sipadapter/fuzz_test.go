@@ -37,7 +37,7 @@ func FuzzReceive(f *testing.F) {
 		a.receive(raw, o)
 		key, _ := parseBranch(branch)
 		if tx := a.table.find(key); tx != nil {
-			a.table.fail(tx, result{err: errIdle})
+			a.table.fail(tx, result{err: errEnding})
 		}
 		if n := len(outcomes); n != 1 {
 			t.Fatalf("%d outcomes", n)

@@ -3,6 +3,7 @@ package sipadapter
 import (
 	"bytes"
 	"errors"
+	"iter"
 	"strconv"
 	"strings"
 
@@ -41,7 +42,7 @@ type message struct {
 type field struct{ name, value string }
 
 // all walks the values of one header in wire order.
-func (m *message) all(name string) func(func(string) bool) {
+func (m *message) all(name string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, f := range m.fields {
 			if f.name == name && !yield(f.value) {

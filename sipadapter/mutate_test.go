@@ -100,18 +100,26 @@ func TestMutationsSerialiseAsIntended(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{"Authorization", "authorization", "Proxy-Authorization", "X-One", "k", "Supported", "Via", "l", "Route", "Contact", "X One"}
+	allowed := rapid.SampledFrom([]string{"Authorization", "authorization", "Proxy-Authorization", "X-One", "k", "Supported"})
+	others := rapid.SampledFrom([]string{"Via", "l", "Route", "Contact", "X One", "X-Two"})
+	printable := rapid.StringMatching(`[!-~][ -~]{0,40}`)
+	accepted := 0
 	rapid.Check(t, func(t *rapid.T) {
 		list := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) *messages.HeaderMutation {
+			if rapid.IntRange(0, 19).Draw(t, "hostile") > 0 {
+				op := rapid.SampledFrom([]messages.Op{messages.Op_SET, messages.Op_ADD, messages.Op_REMOVE}).Draw(t, "op")
+				return &messages.HeaderMutation{Op: op, Name: allowed.Draw(t, "name"), Value: printable.Draw(t, "value")}
+			}
 			return &messages.HeaderMutation{
 				Op:    messages.Op(rapid.IntRange(0, 4).Draw(t, "op")),
-				Name:  rapid.SampledFrom(names).Draw(t, "name"),
-				Value: rapid.OneOf(rapid.StringMatching(`[ -~]{0,40}`), rapid.String(), rapid.Just("a\r\nVia: x")).Draw(t, "value"),
+				Name:  rapid.OneOf(allowed, others).Draw(t, "name"),
+				Value: rapid.OneOf(printable, rapid.String(), rapid.Just("a\r\nVia: x")).Draw(t, "value"),
 			}
 		}), 0, 6).Draw(t, "mutations")
 		if CheckMutations(list, []string{"X-One", "Supported"}) != nil {
 			return
 		}
+		accepted++
 		r := register()
 		before, err := a.parseRequest(packet(r), false)
 		if err != nil || before.faulty {
@@ -129,6 +137,23 @@ func TestMutationsSerialiseAsIntended(t *testing.T) {
 			t.Fatalf("%+v", after)
 		}
 	})
+	if accepted < 50 {
+		t.Errorf("only %d lists were accepted", accepted)
+	}
+}
+
+// SET leaves one line where the first one stood.
+func TestSetReplaces(t *testing.T) {
+	lines := []line{{"A", "1"}, {"k", "2"}, {"B", "3"}, {"Supported", "4"}, {"C", "5"}}
+	got := mutate(lines, []*messages.HeaderMutation{
+		set("SUPPORTED", "6"),
+		{Op: messages.Op_REMOVE, Name: "b"},
+		{Op: messages.Op_ADD, Name: "K", Value: "7"},
+	})
+	want := []line{{"A", "1"}, {"SUPPORTED", "6"}, {"C", "5"}, {"supported", "7"}}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(line{})); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
 }
 
 func packet(r *messages.SIPRequest) []byte {

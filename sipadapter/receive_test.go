@@ -88,6 +88,15 @@ func TestResponseChecks(t *testing.T) {
 		{"two Call-IDs", func(p []byte) []byte { return insertLine(p, "i: call-1") }, peerAddr, dropMalformed},
 		{"two CSeqs", func(p []byte) []byte { return insertLine(p, "CSeq: 12 REGISTER") }, peerAddr, dropMalformed},
 		{"S-34 no To", func(p []byte) []byte { return replaceHeader(p, "To", "") }, peerAddr, dropMalformed},
+		{"our branch in another header", func(p []byte) []byte {
+			ours, _ := parameter(headerLines(p, "Via")[0], "branch")
+			return insertLine(replaceHeader(p, "Via", "SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bKother"), "X-Branch: "+ours)
+		}, peerAddr, dropUnmatched},
+		{"our branch behind that of another", func(p []byte) []byte {
+			ours, _ := parameter(headerLines(p, "Via")[0], "branch")
+			other := string(branchKey{1}.appendTo(nil))
+			return insertLine(replaceHeader(p, "Via", "SIP/2.0/UDP 192.0.2.10:5060;branch="+other), "X-Branch: "+ours)
+		}, peerAddr, dropUnmatched},
 		{"status 99", status("099 Low"), peerAddr, dropStatus},
 		{"status 700", status("700 High"), peerAddr, dropStatus},
 		{"status 4294967301", status("4294967301 Overlarge"), peerAddr, dropMalformed},

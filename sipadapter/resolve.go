@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"slices"
 	"strings"
@@ -80,96 +79,6 @@ func parseNextHop(s string) (nextHop, error) {
 		}
 	}
 	return h, nil
-}
-
-// plan is where a next hop can be reached: groups in order of priority.
-type plan struct{ groups []group }
-
-// group holds servers of equal priority.
-type group []server
-
-// server is one SRV record with the addresses of its target.
-type server struct {
-	weight  uint16
-	targets []target
-}
-
-// dice draws a number in [0,n).
-type dice func(n int) int
-
-// diceFor gives the same numbers for the same Call-ID, so that all requests of
-// a registration go to the same server as long as DNS says the same: refreshes
-// should (RFC 3261 §10.2.4), and the answer to a challenge must find the server
-// that knows the nonce. It is the hash that RFC 3263 §4.4 describes.
-func diceFor(callID string) dice {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(callID))
-	state := h.Sum64()
-	return func(n int) int {
-		state += 0x9e3779b97f4a7c15 // SplitMix64
-		z := state
-		z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-		z = (z ^ z>>27) * 0x94d049bb133111eb
-		return int((z ^ z>>31) % uint64(n))
-	}
-}
-
-// order draws the order in which one request tries the targets (RFC 2782): by
-// priority, and inside one by weight. Servers of weight 0 stand first, so they
-// are chosen only when the draw is 0.
-func (p plan) order(roll dice) []target {
-	var targets []target
-	for _, g := range p.groups {
-		left := slices.Clone(g)
-		slices.SortStableFunc(left, func(x, y server) int {
-			return min(int(x.weight), 1) - min(int(y.weight), 1)
-		})
-		for len(left) > 0 {
-			i := draw(left, roll)
-			targets = append(targets, rotate(left[i].targets, roll)...)
-			left = slices.Delete(left, i, i+1)
-		}
-	}
-	return targets
-}
-
-func draw(servers []server, roll dice) int {
-	sum := 0
-	for _, s := range servers {
-		sum += int(s.weight)
-	}
-	mark, running := roll(sum+1), 0
-	for i, s := range servers {
-		if running += int(s.weight); running >= mark {
-			return i
-		}
-	}
-	return len(servers) - 1
-}
-
-// rotate spreads the requests over the addresses of one name. The families
-// keep the order of the system's resolver (RFC 6724); inside a family a
-// resolver's order means nothing and changes from answer to answer.
-func rotate(targets []target, roll dice) []target {
-	if len(targets) < 2 {
-		return targets
-	}
-	first := targets[0].addr.Addr().Is4()
-	out := make([]target, 0, len(targets))
-	for _, is4 := range []bool{first, !first} {
-		var family []target
-		for _, t := range targets {
-			if t.addr.Addr().Is4() == is4 {
-				family = append(family, t)
-			}
-		}
-		slices.SortFunc(family, func(x, y target) int { return x.addr.Compare(y.addr) })
-		if n := len(family); n > 0 {
-			i := roll(n)
-			out = append(append(out, family[i:]...), family[:i]...)
-		}
-	}
-	return out
 }
 
 // planner makes one plan.

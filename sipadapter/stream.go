@@ -22,7 +22,7 @@ const (
 
 var (
 	errQueueFull = errors.New("the connection's write queue is full")
-	errIdle      = errors.New("the connection was idle")
+	errEnding    = errors.New("the connection is being closed")
 	errSilent    = errors.New("the connection was silent")
 )
 
@@ -39,7 +39,7 @@ type stream struct {
 	conn    net.Conn // nil while dialling
 	queue   [][]byte
 	queued  int
-	flushed bool // close when the queue is written
+	closing bool // the connection ends when the queue is written
 	cause   error
 	diedAt  time.Time
 
@@ -61,8 +61,8 @@ func (s *stream) send(packet []byte) error {
 	switch {
 	case s.cause != nil:
 		return s.cause
-	case s.flushed:
-		return errIdle
+	case s.closing:
+		return errEnding
 	case s.queued+len(packet) > maxQueued:
 		return errQueueFull
 	}
@@ -120,7 +120,7 @@ func (s *stream) die(err error) {
 // closeAfterFlush lets what is queued leave first.
 func (s *stream) closeAfterFlush() {
 	s.mu.Lock()
-	s.flushed = true
+	s.closing = true
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -136,7 +136,7 @@ func (s *stream) write(conn net.Conn) {
 		case <-s.wake:
 		}
 		s.mu.Lock()
-		batch, flushed := net.Buffers(s.queue), s.flushed
+		batch, closing := net.Buffers(s.queue), s.closing
 		s.queue, s.queued = nil, 0
 		s.mu.Unlock()
 		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -145,8 +145,8 @@ func (s *stream) write(conn net.Conn) {
 			return
 		}
 		s.active.Store(time.Now().UnixNano())
-		if flushed {
-			s.die(errIdle)
+		if closing {
+			s.die(errEnding)
 			return
 		}
 	}

@@ -147,116 +147,6 @@ func TestTCPTimeout(t *testing.T) {
 	})
 }
 
-// GEN-15: on a stream Content-Length is mandatory and bounded; its end of a
-// message is exact.
-func TestGEN15_Framing(t *testing.T) {
-	const head = "SIP/2.0 200 OK\r\nVia: x\r\n"
-	feed := func(chunk int, text string) (messages []string, pings int, err error) {
-		var f framer
-		for i := 0; i < len(text) && err == nil; i += chunk {
-			part := text[i:min(i+chunk, len(text))]
-			for part != "" && err == nil {
-				n := copy(f.space(), part)
-				f.filled(n)
-				part = part[n:]
-				for {
-					var raw []byte
-					if raw, err = f.next(); err != nil || raw == nil {
-						break
-					}
-					messages = append(messages, string(raw))
-				}
-			}
-		}
-		return messages, f.pings, err
-	}
-	first := head + "Content-Length: 3\r\n\r\nabc"
-	second := head + "l : 0\r\n\r\n"
-	for _, chunk := range []int{1, 2, 7, 1 << 20} {
-		got, pings, err := feed(chunk, "\r\n\r\n"+first+second+"\r\n"+first+"\r\n\r\n\r\n\r\n")
-		if err != nil || len(got) != 3 || got[0] != first || got[1] != second || got[2] != first || pings != 3 {
-			t.Errorf("chunks of %d: %q, %d pings, %v", chunk, got, pings, err)
-		}
-		big := head + "Content-Length: 60000\r\n\r\n" + strings.Repeat("b", 60_000)
-		if got, _, err := feed(chunk, big+big); err != nil || len(got) != 2 || got[1] != big {
-			t.Errorf("chunks of %d: %d large messages, %v", chunk, len(got), err)
-		}
-	}
-	for name, text := range map[string]string{
-		"missing":      head + "\r\n",
-		"negative":     head + "Content-Length: -1\r\n\r\n",
-		"not a number": head + "Content-Length: 3x\r\n\r\n",
-		"plus":         head + "Content-Length: +3\r\n\r\n",
-		"empty":        head + "Content-Length:\r\n\r\n",
-		"twice":        head + "Content-Length: 0\r\nl: 0\r\n\r\n",
-		"S-32 huge":    head + "Content-Length: 2147483647\r\n\r\n",
-		"over 64 KiB":  head + "Content-Length: 65536\r\n\r\n",
-		"endless":      head + "X: " + strings.Repeat("a", 66_000),
-	} {
-		if got, _, err := feed(1<<20, text); err == nil {
-			t.Errorf("%s: accepted %q", name, got)
-		}
-	}
-	// S-32: nothing is reserved by what a length promises.
-	var f framer
-	f.filled(copy(f.space(), head+"Content-Length: 65000\r\n\r\n"))
-	if _, err := f.next(); err != nil || len(f.buf) > 8192 {
-		t.Errorf("%v, %d bytes reserved", err, len(f.buf))
-	}
-}
-
-// accepted connects to an adapter that takes connections from a fakeListener.
-func accepted(t *testing.T, o Options) (*Adapter, *fakeListener) {
-	t.Helper()
-	l := &fakeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	o.Listen = []string{"tcp://" + ourAddr.String()}
-	a, err := newAdapter(o, seams{listenTCP: func(netip.AddrPort) (net.Listener, error) { return l, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return a, l
-}
-
-// fakeListener hands out pipes.
-type fakeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	stop   atomic.Bool
-}
-
-func (l *fakeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *fakeListener) Close() error {
-	if !l.stop.Swap(true) {
-		close(l.closed)
-	}
-	return nil
-}
-func (l *fakeListener) Addr() net.Addr { return net.TCPAddrFromAddrPort(ourAddr) }
-
-func (l *fakeListener) connect() net.Conn {
-	near, far := net.Pipe()
-	l.conns <- near
-	return far
-}
-
-// closedAfter reads until the other side closes and says how long that took.
-func closedAfter(conn net.Conn) time.Duration {
-	start := time.Now()
-	_, _ = io.Copy(io.Discard, conn)
-	return time.Since(start)
-}
-
 // S-32: idle connections, and those on which a message never ends, are closed.
 func TestS32_SlowConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -378,6 +268,61 @@ func TestHoldDown(t *testing.T) {
 		}
 		if dials.Load() != 3 {
 			t.Errorf("%d dials", dials.Load())
+		}
+	})
+}
+
+// What is sent keeps a connection from being idle.
+func TestWritingIsActivity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dial, far := pipes()
+		a, _ := memAdapter(t, Options{ConnectionIdle: time.Minute}, seams{dial: dial})
+		defer shut(t, a)
+		outcomes := send(a, overTCP(peerAddr))
+		theirs := <-far
+		var f framer
+		_, _ = theirs.Write(granted(readRequest(t, theirs, &f)))
+		await(t, outcomes)
+		time.Sleep(50 * time.Second)
+		outcomes = send(a, overTCP(peerAddr))
+		request := readRequest(t, theirs, &f)
+		time.Sleep(20 * time.Second)
+		_, _ = theirs.Write(granted(request))
+		if o := await(t, outcomes); o.Response == nil {
+			t.Errorf("outcome %+v", o)
+		}
+	})
+}
+
+// S-35: dialled connections are bounded; targets that only failed give way.
+func TestS35_DialledConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dial, far := pipes()
+		refuse := true
+		a, _ := memAdapter(t, Options{MaxConnections: 2}, seams{
+			dial: func(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error) {
+				if refuse {
+					return nil, syscall.EHOSTUNREACH
+				}
+				return dial(ctx, from, to)
+			},
+		})
+		defer shut(t, a)
+		to := func(port uint16) <-chan messages.SIPOutcome {
+			outcomes := send(a, overTCP(netip.AddrPortFrom(peerAddr.Addr(), port)))
+			synctest.Wait()
+			return outcomes
+		}
+		to(1)
+		to(2)
+		time.Sleep(holdDown)
+		refuse = false
+		to(3)
+		to(4)
+		<-far
+		<-far
+		if o := await(t, to(5)); o.Failure != messages.ReasonTransport || o.Detail != errConnections.Error() {
+			t.Errorf("the third connection: %+v", o)
 		}
 	})
 }
