@@ -3,17 +3,14 @@ package muster
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 
 	"github.com/sipmuster/muster/actors"
 	"github.com/sipmuster/muster/actors/profile"
-	"github.com/sipmuster/muster/messages"
 )
 
 // digestHandler is the authenticator that every node has.
@@ -85,63 +82,4 @@ func rowOf(d actors.Declaration) string {
 	fmt.Fprintf(h, "%q %q %q %q %d %q %q %t %t", d.AOR, d.Registrar, d.Username, d.ContactUser,
 		d.Expires/time.Second, d.RegistrationHandler, d.SessionHandler, d.NoRegister, d.Disabled)
 	return hex.EncodeToString(h.Sum(nil)[:8])
-}
-
-// credentials holds the secrets of all profiles in memory: those of files are
-// read at each start, those of the API are sealed in the store.
-type credentials struct {
-	mu  sync.RWMutex
-	all map[string]actors.Credential
-}
-
-// Credential implements actors.Credentials.
-func (c *credentials) Credential(id string) (actors.Credential, bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	found, ok := c.all[id]
-	return found, ok
-}
-
-// set replaces a secret and tells whether it differs from what was known.
-func (c *credentials) set(id string, next actors.Credential) (changed bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	old, known := c.all[id]
-	if next.Password.Empty() && next.HA1.Empty() {
-		delete(c.all, id)
-		return known
-	}
-	c.all[id] = next
-	return old != next
-}
-
-func (c *credentials) remove(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.all, id)
-}
-
-func credentialOf(d actors.Declaration) actors.Credential {
-	return actors.Credential{Username: d.Username, Password: d.Password, HA1: d.HA1}
-}
-
-// sealedCredential is the plaintext of a sealed secret. It exists only between
-// encoding and sealing.
-type sealedCredential struct {
-	Username string `json:"username,omitempty"`
-	Password string `json:"password,omitempty"`
-	HA1      string `json:"ha1,omitempty"`
-}
-
-func encodeCredential(c actors.Credential) ([]byte, error) {
-	return json.Marshal(sealedCredential{Username: c.Username, Password: c.Password.Reveal(), HA1: c.HA1.Reveal()})
-}
-
-func decodeCredential(b []byte) (actors.Credential, error) {
-	var s sealedCredential
-	if err := json.Unmarshal(b, &s); err != nil {
-		// The error of json can quote its input.
-		return actors.Credential{}, fmt.Errorf("a sealed secret is not readable")
-	}
-	return actors.Credential{Username: s.Username, Password: messages.NewSecret(s.Password), HA1: messages.NewSecret(s.HA1)}, nil
 }

@@ -24,6 +24,8 @@ type fault struct {
 	// state and reason are those of the API, anyReason where it does not
 	// matter; told is part of the history.
 	state, reason, told string
+	// settle is how long something may still come.
+	settle time.Duration
 	// check looks at the rest of what the API shows.
 	check func(t *testing.T, v actors.ProfileView)
 }
@@ -67,8 +69,11 @@ func wantFaults(t *testing.T, config actors.Registrar, o siptest.Options, faults
 	for id, f := range faults {
 		waitState(t, node, f.state, id)
 	}
-	// Whatever else is on its way may arrive.
-	time.Sleep(500 * time.Millisecond)
+	settle := 500 * time.Millisecond
+	for _, f := range faults {
+		settle = max(settle, f.settle)
+	}
+	time.Sleep(settle)
 	for id, f := range faults {
 		v := view(t, node, id)
 		if v.State != f.state || f.reason != anyReason && v.Reason != f.reason {

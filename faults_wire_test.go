@@ -1,7 +1,6 @@
 package muster_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -70,27 +69,29 @@ func replaces(old, next string) func(string) string {
 // spoiled are the ways to spoil a response. Each would be a 403, which rejects
 // a profile for good, if it were believed.
 var spoiled = map[string]func(m message) []byte{
-	"letters":     func(m message) []byte { m[0] = "SIP/2.0 4O3 Forbidden"; return m.bytes() },
-	"nospace":     func(m message) []byte { m[0] = "SIP/2.0403 Forbidden"; return m.bytes() },
-	"twospaces":   func(m message) []byte { m[0] = "SIP/2.0  403 Forbidden"; return m.bytes() },
-	"protocol":    func(m message) []byte { m[0] = "HTTP/1.1 403 Forbidden"; return m.bytes() },
-	"version":     func(m message) []byte { m[0] = "SIP/3.0 403 Forbidden"; return m.bytes() },
-	"lowstatus":   func(m message) []byte { m[0] = "SIP/2.0 099 Forbidden"; return m.bytes() },
-	"highstatus":  func(m message) []byte { m[0] = "SIP/2.0 703 Forbidden"; return m.bytes() },
-	"bigstatus":   func(m message) []byte { m[0] = "SIP/2.0 4030000000 Forbidden"; return m.bytes() },
-	"minus":       func(m message) []byte { m[0] = "SIP/2.0 -403 Forbidden"; return m.bytes() },
-	"nostart":     func(m message) []byte { return m[1:].bytes() },
-	"novia":       func(m message) []byte { return m.without("Via").bytes() },
-	"twovias":     func(m message) []byte { return m.twice("Via").bytes() },
-	"viascomma":   func(m message) []byte { return m.with("Via", func(v string) string { return v + ", " + v }).bytes() },
-	"branch":      func(m message) []byte { return m.with("Via", replaces("z9hG4bK", "z9hG4bKx")).bytes() },
-	"nobranch":    func(m message) []byte { return m.with("Via", replaces("branch", "twig")).bytes() },
-	"sentby":      func(m message) []byte { return m.with("Via", replaces("127.0.0.1", "127.0.0.9")).bytes() },
-	"nocseq":      func(m message) []byte { return m.without("CSeq").bytes() },
-	"cseqmethod":  func(m message) []byte { return m.with("CSeq", replaces("REGISTER", "OPTIONS")).bytes() },
-	"cseqcase":    func(m message) []byte { return m.with("CSeq", replaces("REGISTER", "register")).bytes() },
-	"cseqnumber":  func(m message) []byte { return m.with("CSeq", func(v string) string { return "9" + v }).bytes() },
-	"cseqbig":     func(m message) []byte { return m.with("CSeq", func(v string) string { return "4294967297" + v }).bytes() },
+	"letters":    func(m message) []byte { m[0] = "SIP/2.0 4O3 Forbidden"; return m.bytes() },
+	"nospace":    func(m message) []byte { m[0] = "SIP/2.0403 Forbidden"; return m.bytes() },
+	"twospaces":  func(m message) []byte { m[0] = "SIP/2.0  403 Forbidden"; return m.bytes() },
+	"protocol":   func(m message) []byte { m[0] = "HTTP/1.1 403 Forbidden"; return m.bytes() },
+	"version":    func(m message) []byte { m[0] = "SIP/3.0 403 Forbidden"; return m.bytes() },
+	"lowstatus":  func(m message) []byte { m[0] = "SIP/2.0 099 Forbidden"; return m.bytes() },
+	"highstatus": func(m message) []byte { m[0] = "SIP/2.0 703 Forbidden"; return m.bytes() },
+	"bigstatus":  func(m message) []byte { m[0] = "SIP/2.0 4030000000 Forbidden"; return m.bytes() },
+	"minus":      func(m message) []byte { m[0] = "SIP/2.0 -403 Forbidden"; return m.bytes() },
+	"nostart":    func(m message) []byte { return m[1:].bytes() },
+	"novia":      func(m message) []byte { return m.without("Via").bytes() },
+	"twovias":    func(m message) []byte { return m.twice("Via").bytes() },
+	"viascomma":  func(m message) []byte { return m.with("Via", func(v string) string { return v + ", " + v }).bytes() },
+	"branch":     func(m message) []byte { return m.with("Via", replaces("z9hG4bK", "z9hG4bKx")).bytes() },
+	"nobranch":   func(m message) []byte { return m.with("Via", replaces("branch", "twig")).bytes() },
+	"sentby":     func(m message) []byte { return m.with("Via", replaces("127.0.0.1", "127.0.0.9")).bytes() },
+	"nocseq":     func(m message) []byte { return m.without("CSeq").bytes() },
+	"cseqmethod": func(m message) []byte { return m.with("CSeq", replaces("REGISTER", "OPTIONS")).bytes() },
+	"cseqcase":   func(m message) []byte { return m.with("CSeq", replaces("REGISTER", "register")).bytes() },
+	"cseqnumber": func(m message) []byte { return m.with("CSeq", func(v string) string { return "9" + v }).bytes() },
+	"cseqbig": func(m message) []byte {
+		return m.with("CSeq", func(v string) string { return "4294967297" + v }).bytes()
+	},
 	"cseqtwice":   func(m message) []byte { return m.twice("CSeq").bytes() },
 	"callid":      func(m message) []byte { return m.with("Call-ID", func(v string) string { return v + "x" }).bytes() },
 	"nocallid":    func(m message) []byte { return m.without("Call-ID").bytes() },
@@ -100,7 +101,9 @@ var spoiled = map[string]func(m message) []byte{
 	"length":      func(m message) []byte { return m.with("Content-Length", replaces("0", "500")).bytes() },
 	"lengthword":  func(m message) []byte { return m.with("Content-Length", replaces("0", "none")).bytes() },
 	"lengthtwice": func(m message) []byte { return m.twice("Content-Length").bytes() },
-	"longline":    func(m message) []byte { return append(m[:1:1], append(message{"X: " + strings.Repeat("x", 9<<10)}, m[1:]...)...).bytes() },
+	"longline": func(m message) []byte {
+		return append(m[:1:1], append(message{"X: " + strings.Repeat("x", 9<<10)}, m[1:]...)...).bytes()
+	},
 	"manylines": func(m message) []byte {
 		for range 200 {
 			m = append(m, "X: y")
@@ -126,7 +129,6 @@ var spoiled = map[string]func(m message) []byte{
 		}
 		return append(append([]byte("SIP/2.0 403 "), b...), m[1:].bytes()...)
 	},
-	"control": func(m message) []byte { return m.bytes() },
 	"zeros": func(message) []byte { return make([]byte, 4000) },
 }
 
@@ -137,7 +139,16 @@ func TestMalformedResponses(t *testing.T) {
 	for _, transport := range []string{"udp", "tcp"} {
 		t.Run(transport, func(t *testing.T) {
 			t.Parallel()
-			faults := map[string]fault{}
+			faults := map[string]fault{
+				// Written by hand and not spoiled, it is believed: the others
+				// are not passed over for another reason.
+				"right": {
+					script: func(_ *siptest.Registrar, req *siptest.Request) *siptest.Reply {
+						return &siptest.Reply{Raw: answerTo(req, "SIP/2.0 403 Forbidden").bytes()}
+					},
+					most: 1, state: actors.StateRejected, reason: "registrar.forbidden", told: "was rejected with 403",
+				},
+			}
 			for name, spoil := range spoiled {
 				if transport == "tcp" && breaksFraming[name] {
 					continue // ends the connection: see TestBrokenFramingEndsTheConnection
@@ -157,8 +168,7 @@ func TestMalformedResponses(t *testing.T) {
 
 // breaksFraming are those that leave a stream without a message boundary.
 var breaksFraming = map[string]bool{
-	"nostart": true, "length": true, "lengthword": true, "lengthtwice": true, "truncated": true, "lasthalf": true,
-	"datagram": true, "almost": true, "zeros": true, "binary": true,
+	"length": true, "lengthword": true, "lengthtwice": true, "truncated": true, "lasthalf": true, "datagram": true, "zeros": true,
 }
 
 // TestForgedResponses: only the address that was asked may answer, whatever
@@ -251,6 +261,10 @@ func TestSilenceOfEveryKind(t *testing.T) {
 	for name := range spoiled {
 		names = append(names, name)
 	}
+	late := timeout(func(_ *siptest.Registrar, req *siptest.Request) *siptest.Reply {
+		return &siptest.Reply{Status: 200, Headers: []string{"Contact: " + contactOf(req) + ";expires=3600"}, Delay: 34 * time.Second}
+	})
+	late.settle = 4 * time.Second
 	wantFaults(t, actors.Registrar{}, siptest.Options{Outstanding: 40 * time.Second}, map[string]fault{
 		"nothing": timeout(always(siptest.Reply{Drop: true})),
 		"trying":  timeout(always(siptest.Reply{Status: 100, Then: trying})),
@@ -262,10 +276,6 @@ func TestSilenceOfEveryKind(t *testing.T) {
 			wrong := answerTo(req, "SIP/2.0 200 OK", "Contact: "+contactOf(req)+";expires=3600")
 			return &siptest.Reply{Raw: wrong.bytes(), Elsewhere: true}
 		}),
-		"late": timeout(func(_ *siptest.Registrar, req *siptest.Request) *siptest.Reply {
-			return &siptest.Reply{Status: 200, Headers: []string{"Contact: " + contactOf(req) + ";expires=3600"}, Delay: 32200 * time.Millisecond}
-		}),
+		"late": late,
 	})
 }
-
-var _ = fmt.Sprint

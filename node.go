@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,11 +36,17 @@ type Node struct {
 	ready      atomic.Bool
 	starting   atomic.Pointer[string] // what Start is doing, for Ready
 	storeError atomic.Pointer[error]
-	reloading  sync.Mutex // one reload at a time
+	reloading  sync.Mutex         // one reload at a time
+	unsettle   context.CancelFunc // ends what the reload before left to do
+	sealing    sync.Mutex         // sealed secrets and those in memory change together
 	registrars atomic.Pointer[map[string]bool]
 	ctx        context.Context // ends with Stop, for what runs beside
 	cancel     context.CancelFunc
 	beside     sync.WaitGroup
+	besides    sync.Mutex      // see alongside
+	changing   chan struct{}   // see alone
+	sealed     map[string]bool // ids of the secrets found at the start
+	started    atomic.Bool
 	stopOnce   sync.Once
 	stopErr    error
 }
@@ -51,17 +56,20 @@ type Node struct {
 func New(o Options) (*Node, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
-		return nil, fmt.Errorf("muster: %w", err)
+		return nil, err
 	}
-	n := &Node{options: o, log: o.Logger.With("node", o.ID), credentials: &credentials{all: map[string]actors.Credential{}}}
+	n := &Node{options: o, log: o.Logger.With("node", o.ID), credentials: newCredentials(), changing: make(chan struct{}, 1)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.starting.Store(new("not started"))
 	if err := n.build(); err != nil {
 		n.cancel()
+		if n.farm != nil {
+			n.farm.Stop(n.ctx, false)
+		}
 		if n.store != nil {
 			err = errors.Join(err, n.store.Close())
 		}
-		return nil, fmt.Errorf("muster: %w", err)
+		return nil, err
 	}
 	return n, nil
 }
@@ -119,20 +127,16 @@ func (n *Node) openStore() error {
 		}
 		return stats.FileBytes
 	})
-	return n.store.EachSecret(n.ctx, func(id string, plain []byte) error {
-		c, err := decodeCredential(plain)
-		if err != nil {
-			return fmt.Errorf("secret of %s: %w", id, err)
-		}
-		n.credentials.set(id, c)
-		return nil
-	})
+	return n.openSecrets()
 }
 
 // Start binds the addresses, replays the journal and applies the declared
 // profiles. When it returns nil the node is ready. After an error the node is
 // stopped.
 func (n *Node) Start(ctx context.Context) error {
+	if n.started.Swap(true) || n.ctx.Err() != nil {
+		return errors.New("muster: a node is started once; build another one with New")
+	}
 	if err := n.start(ctx); err != nil {
 		stop, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -154,8 +158,7 @@ func (n *Node) start(ctx context.Context) error {
 	// The secrets come before the profiles that were interrupted: those go on
 	// as soon as the journal is replayed.
 	for _, d := range n.options.Profiles {
-		d = normalised(d)
-		n.credentials.set(d.ID, credentialOf(d))
+		n.useFileSecret(normalised(d))
 	}
 	n.starting.Store(new("replaying the journal"))
 	if err := n.farm.Start(ctx); err != nil {
@@ -163,6 +166,9 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.starting.Store(new("applying the profile files"))
 	if err := n.Apply(ctx, n.options.Desired); err != nil {
+		return err
+	}
+	if err := n.dropOrphans(ctx); err != nil {
 		return err
 	}
 	n.ready.Store(true)
@@ -179,11 +185,17 @@ func (n *Node) Stop(ctx context.Context) error {
 		defer cancel()
 		n.ready.Store(false)
 		n.starting.Store(new("stopping"))
+		n.besides.Lock()
 		n.cancel()
+		n.besides.Unlock()
 		n.beside.Wait()
 		var errs []error
 		n.farm.Stop(ctx, n.options.Deregister)
-		errs = append(errs, n.adapter.Close(ctx))
+		// The sockets close at once, even when the attempts took all the time.
+		const grace = time.Second
+		closing, cancelClosing := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancelClosing()
+		errs = append(errs, n.adapter.Close(closing))
 		if n.admin != nil {
 			errs = append(errs, n.admin.Stop(ctx))
 		}
@@ -238,7 +250,7 @@ func (n *Node) storeFailed(cause error) {
 	n.storeError.Store(&cause)
 	n.farm.Hold(true)
 	n.log.Error("the store failed; nothing is sent until it is open again", "error", cause)
-	n.beside.Go(func() {
+	n.alongside(func() {
 		const first, most = time.Second, 10 * time.Second
 		for wait := first; ; wait = min(2*wait, most) {
 			select {
@@ -258,14 +270,13 @@ func (n *Node) storeFailed(cause error) {
 	})
 }
 
-// secretGone removes the sealed secret of a profile that was forgotten.
-func (n *Node) secretGone(id string) {
-	n.credentials.remove(id)
-	n.beside.Go(func() {
-		if err := n.store.DeleteSecret(n.ctx, id); err != nil && n.ctx.Err() == nil {
-			n.log.Warn("the secret of a removed profile stays in the store", "profile", id, "error", err)
-		}
-	})
+// alongside runs do on a goroutine that Stop waits for, unless Stop has begun.
+func (n *Node) alongside(do func()) {
+	n.besides.Lock()
+	defer n.besides.Unlock()
+	if n.ctx.Err() == nil {
+		n.beside.Go(do)
+	}
 }
 
 // newToken returns 128 random bits as 32 hexadecimal digits.
@@ -294,7 +305,7 @@ func (j journal) Append(ctx context.Context, stream string, after uint64, at tim
 		return nil
 	case errors.Is(err, store.ErrConflict):
 		return fmt.Errorf("%w: %w", actors.ErrConflict, err)
-	case errors.Is(err, store.ErrFailed), errors.Is(err, os.ErrClosed):
+	case errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrClosed):
 		return fmt.Errorf("%w: %w", actors.ErrStoreFailed, err)
 	}
 	return err

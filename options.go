@@ -61,6 +61,7 @@ type SIP struct {
 	// Advertise is the host, with or without a port, that peers shall use to
 	// reach us; empty means the local address.
 	Advertise string
+	// UserAgent is the header of that name; empty means "Muster".
 	UserAgent string
 	// AcceptFrom are addresses from which responses are accepted besides the
 	// one that was asked (S-04).
@@ -91,6 +92,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.KeyFile == "" {
 		o.KeyFile = filepath.Join(filepath.Dir(filepath.Clean(o.DataDir)), "muster.key")
+	}
+	if o.SIP.UserAgent == "" {
+		o.SIP.UserAgent = "Muster"
 	}
 	if o.StopLimit == 0 {
 		o.StopLimit = 33 * time.Second

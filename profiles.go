@@ -2,6 +2,7 @@ package muster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -39,9 +40,12 @@ func (n *Node) AddProfile(ctx context.Context, d actors.Declaration) (actors.Pro
 	if err != nil {
 		return actors.ProfileView{}, err
 	}
-	if _, err := n.farm.Profile(ctx, d.ID); err == nil {
-		return actors.ProfileView{}, fmt.Errorf("%w: %s", actors.ErrExists, d.ID)
-	} else if !errors.Is(err, actors.ErrNotFound) {
+	done, err := n.alone(ctx)
+	if err != nil {
+		return actors.ProfileView{}, err
+	}
+	defer done()
+	if err := n.farm.Vacant(ctx, d.ID); err != nil {
 		return actors.ProfileView{}, err
 	}
 	taken, err := n.takenBindings(ctx, []actors.Declaration{d})
@@ -64,7 +68,12 @@ func (n *Node) ImportProfiles(ctx context.Context, ds []actors.Declaration, dryR
 	var accepted []actors.Declaration
 	var places []int
 	seen := map[string]bool{}
-	taken, err := n.takenBindings(ctx, ds)
+	var taken map[binding]string
+	done, err := n.alone(ctx)
+	if err == nil {
+		defer done()
+		taken, err = n.takenBindings(ctx, ds)
+	}
 	if err != nil {
 		for i, d := range ds {
 			results[i] = actors.ImportResult{ID: d.ID, Result: actors.ResultInvalid, Error: err.Error()}
@@ -79,6 +88,9 @@ func (n *Node) ImportProfiles(ctx context.Context, ds []actors.Declaration, dryR
 		seen[d.ID] = true
 		if other := taken[bindingOf(d)]; err == nil && other != "" && other != d.ID {
 			err = errTaken(d, other)
+		}
+		if err == nil {
+			err = n.sameBinding(ctx, d)
 		}
 		taken[bindingOf(d)] = d.ID
 		if err != nil {
@@ -104,6 +116,17 @@ func (n *Node) ImportProfiles(ctx context.Context, ds []actors.Declaration, dryR
 	return results
 }
 
+// alone waits until no other change through the API is under way: each of them
+// looks first at what is there.
+func (n *Node) alone(ctx context.Context) (done func(), err error) {
+	select {
+	case n.changing <- struct{}{}:
+		return func() { <-n.changing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // binding is what two profiles would fight for: the same contact of the same
 // AOR at the same registrar.
 type binding struct{ aor, registrar, contact string }
@@ -115,6 +138,28 @@ func bindingOf(d actors.Declaration) binding {
 func errTaken(d actors.Declaration, other string) error {
 	return fmt.Errorf("%w: profile %q: aor: profile %q registers %s at %q with the same contact already",
 		actors.ErrInvalid, d.ID, other, d.AOR, d.Registrar)
+}
+
+// sameBinding refuses to turn a profile into one for another binding: aor and
+// registrar identify what must be withdrawn first.
+func (n *Node) sameBinding(ctx context.Context, d actors.Declaration) error {
+	s, _, err := n.farm.State(ctx, d.ID)
+	switch {
+	case errors.Is(err, actors.ErrNotFound):
+		if err := n.farm.Vacant(ctx, d.ID); !errors.Is(err, actors.ErrExists) {
+			return err
+		}
+		return nil
+	case err != nil:
+		return err
+	case s.Spec.AOR != d.AOR || s.Spec.Registrar != d.Registrar:
+		return errIdentity(d.ID)
+	}
+	return nil
+}
+
+func errIdentity(id string) error {
+	return fmt.Errorf("%w: profile %q: aor and registrar identify the binding; remove the profile and add it again", actors.ErrInvalid, id)
 }
 
 // takenBindings finds which of the declared bindings a profile holds already.
@@ -139,30 +184,34 @@ func (n *Node) takenBindings(ctx context.Context, ds []actors.Declaration) (map[
 // export, leaves the known one alone.
 func (n *Node) keepSecrets(ctx context.Context, ds []actors.Declaration, dry bool) (changed []bool, err error) {
 	changed = make([]bool, len(ds))
-	sealed := map[string][]byte{}
+	sealed, secrets := map[string][]byte{}, map[string]actors.Credential{}
 	for i, d := range ds {
 		next := credentialOf(d)
 		old, _ := n.credentials.Credential(d.ID)
-		if next.Password.Empty() && next.HA1.Empty() || old == next {
+		if isEmpty(next) {
+			next.Password, next.HA1 = old.Password, old.HA1
+		}
+		if isEmpty(next) || old == next {
 			continue
 		}
+		secrets[d.ID] = next
 		changed[i] = true
-		if sealed[d.ID], err = encodeCredential(next); err != nil {
+		if sealed[d.ID], err = json.Marshal(plainOf(next)); err != nil {
 			return nil, fmt.Errorf("seal the secret of %s: %w", d.ID, err)
 		}
 	}
 	if dry {
 		return changed, nil
 	}
+	n.sealing.Lock()
+	defer n.sealing.Unlock()
 	if len(sealed) > 0 {
-		if err := n.store.PutSecrets(ctx, sealed); err != nil {
+		if err := n.putSecrets(ctx, sealed); err != nil {
 			return nil, fmt.Errorf("seal secrets: %w", err)
 		}
 	}
-	for i, d := range ds {
-		if changed[i] {
-			n.credentials.set(d.ID, credentialOf(d))
-		}
+	for id, next := range secrets {
+		n.credentials.set(id, next)
 	}
 	return changed, nil
 }
@@ -170,24 +219,28 @@ func (n *Node) keepSecrets(ctx context.Context, ds []actors.Declaration, dry boo
 // ChangeProfile changes some fields of a profile. The change of a profile that
 // a file declares lasts until its row changes.
 func (n *Node) ChangeProfile(ctx context.Context, id string, p actors.Patch) (actors.ProfileView, error) {
+	done, err := n.alone(ctx)
+	if err != nil {
+		return actors.ProfileView{}, err
+	}
+	defer done()
 	s, _, err := n.farm.State(ctx, id)
 	if err != nil {
 		return actors.ProfileView{}, err
 	}
 	if p.AOR != nil && *p.AOR != s.Spec.AOR || p.Registrar != nil && *p.Registrar != s.Spec.Registrar {
-		return actors.ProfileView{}, fmt.Errorf("%w: profile %q: aor and registrar identify the binding; remove the profile and add it again",
-			actors.ErrInvalid, id)
+		return actors.ProfileView{}, errIdentity(id)
 	}
 	c, _ := n.credentials.Credential(id)
 	d, err := n.check(patched(id, s, c, p))
 	if err != nil {
 		return actors.ProfileView{}, err
 	}
-	changed, err := n.keepSecrets(ctx, []actors.Declaration{d}, false)
+	changed, err := n.changeSecret(ctx, id, s, credentialOf(d))
 	if err != nil {
 		return actors.ProfileView{}, err
 	}
-	command := declare(d, s.Source, changed[0])
+	command := declare(d, s.Source, changed)
 	// The row stays, so that the unchanged file does not undo the change; the
 	// marked source makes the core look at the fields.
 	command.Row, command.Patch = s.Row, true

@@ -62,29 +62,119 @@ func (n *Node) Apply(ctx context.Context, desired Desired) error {
 	if err := n.registrarsInUse(ctx, desired); err != nil {
 		return err
 	}
+	if n.unsettle != nil {
+		n.unsettle()
+	}
+	moved, err := n.moved(ctx, desired.Profiles)
+	if err != nil {
+		return err
+	}
+	leaving := n.leaving(desired.Registrars)
 	n.setRegistrars(desired.Registrars)
 	n.metrics.SetRegistrars(namesOf(desired.Registrars))
-	n.farm.SetRegistrars(desired.Registrars)
+	n.farm.SetRegistrars(slices.Concat(desired.Registrars, leaving))
 
 	listed := make(map[string]bool, len(desired.Profiles))
-	var again []actors.Declared
 	for batch := range slices.Chunk(desired.Profiles, applyBatch) {
-		declared := make([]actors.Declared, len(batch))
-		for i, d := range batch {
+		declared := make([]actors.Declared, 0, len(batch))
+		for _, d := range batch {
 			d = normalised(d)
 			listed[d.ID] = true
-			changed := n.credentials.set(d.ID, credentialOf(d)) && n.ready.Load()
-			declared[i] = actors.Declared{ID: d.ID, Command: declare(d, sourceFile, changed)}
+			if _, later := moved[d.ID]; later {
+				continue // the old secret still withdraws the old binding
+			}
+			changed := n.useFileSecret(d) && n.ready.Load()
+			declared = append(declared, actors.Declared{ID: d.ID, Command: declare(d, sourceFile, changed)})
 		}
-		again = append(again, n.declareAll(ctx, declared)...)
+		n.declareAll(ctx, declared)
 	}
 	if err := n.dropUnlisted(ctx, listed); err != nil {
 		return err
 	}
-	if len(again) > 0 {
-		n.beside.Go(func() { n.declareLater(again) })
+	if len(moved) > 0 || len(leaving) > 0 {
+		settling, cancel := context.WithCancel(n.ctx)
+		n.unsettle = cancel
+		n.alongside(func() { n.settle(settling, moved, leaving, desired.Registrars) })
 	}
 	return ctx.Err()
+}
+
+// moved finds the rows whose profile is another binding than before, or is
+// still being removed, and begins to withdraw the old one.
+func (n *Node) moved(ctx context.Context, rows []actors.Declaration) (map[string]actors.Declaration, error) {
+	byID := make(map[string]actors.Declaration, len(rows))
+	for _, d := range rows {
+		d = normalised(d)
+		byID[d.ID] = d
+	}
+	moved := map[string]actors.Declaration{}
+	var remove []string
+	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
+		d, listed := byID[id]
+		switch {
+		case !listed || !s.Exists():
+		case s.Removing && s.Source == sourceFile && s.Row == rowOf(d):
+			// An operator removes it, and the row is the same.
+		case s.Removing:
+			moved[id] = d
+		case s.Spec.AOR != d.AOR || s.Spec.Registrar != d.Registrar:
+			moved[id] = d
+			remove = append(remove, id)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range remove {
+		if _, err := n.farm.Do(ctx, id, profile.Remove{}); err != nil {
+			return nil, fmt.Errorf("withdraw the old binding of %s: %w", id, err)
+		}
+	}
+	return moved, nil
+}
+
+// leaving are the registrars that are not configured any more. They stay until
+// the last binding there is withdrawn.
+func (n *Node) leaving(next []actors.Registrar) []actors.Registrar {
+	names := namesOf(next)
+	return slices.DeleteFunc(n.farm.Configured(), func(r actors.Registrar) bool { return slices.Contains(names, r.Name) })
+}
+
+// settle declares the moved profiles as their old bindings are gone, and then
+// lets the registrars go that nobody uses.
+func (n *Node) settle(ctx context.Context, moved map[string]actors.Declaration, leaving, registrars []actors.Registrar) {
+	const wait = time.Second
+	for len(moved) > 0 || len(leaving) > 0 {
+		for id, d := range moved {
+			if _, _, err := n.farm.State(ctx, id); !errors.Is(err, actors.ErrNotFound) {
+				continue
+			}
+			if n.farm.Vacant(ctx, id) != nil {
+				continue
+			}
+			n.useFileSecret(d)
+			n.declareAll(ctx, []actors.Declared{{ID: id, Command: declare(d, sourceFile, false)}})
+			delete(moved, id)
+		}
+		if len(moved) == 0 && len(leaving) > 0 && !n.used(ctx, leaving) {
+			n.farm.SetRegistrars(registrars)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// used tells whether any profile is still with one of the registrars.
+func (n *Node) used(ctx context.Context, rs []actors.Registrar) bool {
+	names, used := namesOf(rs), false
+	err := n.farm.Declarations(ctx, func(_ string, s profile.State) {
+		used = used || s.Exists() && slices.Contains(names, s.Spec.Registrar)
+	})
+	return used || err != nil
 }
 
 // registrarsInUse refuses to drop a registrar that profiles of the API need.
@@ -114,32 +204,12 @@ func (n *Node) registrarsInUse(ctx context.Context, desired Desired) error {
 	return errors.Join(errs...)
 }
 
-// declareAll returns the declarations that must wait because their profile is
-// being removed first.
-func (n *Node) declareAll(ctx context.Context, declared []actors.Declared) []actors.Declared {
-	var again []actors.Declared
-	for i, r := range n.farm.Declare(ctx, declared, false) {
-		switch r.Error {
-		case "":
-		case actors.ErrBusy.Error():
-			again = append(again, declared[i])
-		default:
+// declareAll gives declarations to the farm and says which were not applied.
+func (n *Node) declareAll(ctx context.Context, declared []actors.Declared) {
+	for _, r := range n.farm.Declare(ctx, declared, false) {
+		if r.Error != "" && ctx.Err() == nil {
 			n.log.Error("profile not applied", "profile", r.ID, "error", r.Error)
 		}
-	}
-	return again
-}
-
-// declareLater repeats declarations until the old bindings are gone.
-func (n *Node) declareLater(again []actors.Declared) {
-	const wait = 2 * time.Second
-	for len(again) > 0 {
-		select {
-		case <-n.ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		again = n.declareAll(n.ctx, again)
 	}
 }
 

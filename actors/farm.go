@@ -55,7 +55,8 @@ type Farm struct {
 	restored   [Shards]*shardActor
 	digests    *actor.PID
 	registrars atomic.Pointer[map[string]registrar]
-	changing   sync.Mutex // serialises SetRegistrars
+	changing   sync.Mutex  // serialises SetRegistrars
+	started    atomic.Bool // the shards run
 	stopping   atomic.Bool
 	stopped    chan struct{}
 }
@@ -132,6 +133,7 @@ func (f *Farm) Start(ctx context.Context) error {
 		}
 		f.shards[i] = pid
 	}
+	f.started.Store(true)
 	return nil
 }
 
@@ -254,6 +256,13 @@ func (f *Farm) setRegistrars(rs []Registrar) {
 			f.root.Stop(r.pid)
 		}
 	}
+}
+
+// Configured returns the targets.
+func (f *Farm) Configured() []Registrar {
+	var rs []Registrar
+	f.eachGate(func(_ string, r registrar) { rs = append(rs, r.config) })
+	return rs
 }
 
 func policyOf(r Registrar) profile.Policy {

@@ -21,8 +21,8 @@ const fetchLimit = 60 * time.Second
 
 // Do gives a command to one profile and waits until what it causes is durable.
 func (f *Farm) Do(ctx context.Context, id string, command profile.Command) (ProfileView, error) {
-	if f.stopping.Load() {
-		return ProfileView{}, ErrStopping
+	if err := f.open(); err != nil {
+		return ProfileView{}, err
 	}
 	type answer struct {
 		v   versioned
@@ -45,6 +45,17 @@ func (f *Farm) Do(ctx context.Context, id string, command profile.Command) (Prof
 	}
 }
 
+// open is nil when commands are taken.
+func (f *Farm) open() error {
+	switch {
+	case f.stopping.Load():
+		return ErrStopping
+	case !f.started.Load():
+		return ErrStarting
+	}
+	return nil
+}
+
 // Declared is a declaration on its way into the farm.
 type Declared struct {
 	ID      string
@@ -61,9 +72,9 @@ func (f *Farm) Declare(ctx context.Context, ds []Declared, dry bool) []ImportRes
 		shard := Shard(d.ID)
 		batches[shard] = append(batches[shard], declaration{index: i, id: d.ID, command: d.Command, dry: dry})
 	}
-	if f.stopping.Load() {
+	if err := f.open(); err != nil {
 		for i := range results {
-			results[i].Error = ErrStopping.Error()
+			results[i].Error = err.Error()
 		}
 		return results
 	}
@@ -105,6 +116,9 @@ func (f *Farm) Profile(ctx context.Context, id string) (ProfileView, error) {
 
 // State returns the durable state of one profile.
 func (f *Farm) State(ctx context.Context, id string) (state profile.State, waiting bool, err error) {
+	if !f.started.Load() {
+		return profile.State{}, false, ErrStarting
+	}
 	done := make(chan struct{})
 	found := false
 	f.root.Send(f.shardOf(id), &visitOne{id: id, done: done, f: func(e *entry) {
@@ -178,10 +192,10 @@ func (q Query) matches(id string, s profile.State) bool {
 // visitAll calls do with every entry, one shard after the other, each on its
 // shard's goroutine.
 func (f *Farm) visitAll(ctx context.Context, do func(*entry)) error {
+	if !f.started.Load() {
+		return ErrStarting
+	}
 	for _, pid := range f.shards {
-		if pid == nil {
-			return ErrStopping // not started yet
-		}
 		done := make(chan struct{})
 		f.root.Send(pid, &visit{f: do, done: done})
 		select {
@@ -195,10 +209,44 @@ func (f *Farm) visitAll(ctx context.Context, do func(*entry)) error {
 	return nil
 }
 
-// Declarations calls do with the id, source and state of every profile and
-// tombstone, for a reload that must find what a file lists no longer.
+// Declarations calls do with the state of every profile and tombstone, for a
+// reload that must find what a file lists no longer.
 func (f *Farm) Declarations(ctx context.Context, do func(id string, s profile.State)) error {
 	return f.visitAll(ctx, func(e *entry) { do(e.id, e.cell.Load().state) })
+}
+
+// Vacant waits until an id is free: nothing of a removed profile of that name
+// is on its way any more. It returns ErrExists for a profile that is there.
+func (f *Farm) Vacant(ctx context.Context, id string) error {
+	if err := f.open(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	defer cancel()
+	for {
+		var exists, leaving bool
+		done := make(chan struct{})
+		f.root.Send(f.shardOf(id), &visitOne{id: id, done: done, f: func(e *entry) {
+			if e != nil {
+				exists = e.cell.Load().state.Exists()
+				leaving = !exists && e.child != nil
+			}
+		}})
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return errTimeout
+		case <-f.stopped:
+			return ErrStopping
+		}
+		switch {
+		case exists:
+			return fmt.Errorf("%w: %s", ErrExists, id)
+		case !leaving:
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // Fetch asks the registrar which bindings it holds (RFC 3261 §10.2.3).
@@ -207,8 +255,8 @@ func (f *Farm) Fetch(ctx context.Context, id string) ([]messages.ContactBinding,
 		contacts []messages.ContactBinding
 		err      error
 	}
-	if f.stopping.Load() {
-		return nil, ErrStopping
+	if err := f.open(); err != nil {
+		return nil, err
 	}
 	answers := make(chan answer, 1)
 	f.root.Send(f.shardOf(id), &order{id: id, command: profile.Fetch{}, contacts: func(c []messages.ContactBinding, err error) {

@@ -47,7 +47,7 @@ type gate struct {
 
 const (
 	// defaultRate and defaultConcurrency apply when the configuration is
-	// silent (reliability R-10).
+	// silent.
 	defaultRate        = 200
 	defaultConcurrency = 500
 	// burst is the share of a second's tokens that may be saved up. The refill

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -43,6 +44,9 @@ type profileActor struct {
 	proofs    []*messages.ExpectedProof
 	// fetched is told what a fetch brings.
 	fetched func([]messages.ContactBinding, error)
+	// broken is why the state could not be loaded: the first message, which is
+	// the order that the actor was spawned for, is told and fails the actor.
+	broken error
 	// replying is the order in hand, answered also when its handling panics.
 	replying *order
 	self     *actor.PID
@@ -62,6 +66,8 @@ func (a *profileActor) Receive(ctx actor.Context) {
 		a.load(ctx)
 		return
 	case *order:
+		a.replying = m
+		a.mustBeLoaded()
 		a.handled++
 		a.take(ctx, m)
 	case *observed:
@@ -94,15 +100,21 @@ func (a *profileActor) load(ctx actor.Context) {
 	}
 	state, version, err := loadProfile(a.farm.journal, a.id)
 	if err != nil {
-		panic(fmt.Errorf("load profile: %w", err))
+		a.broken = fmt.Errorf("load profile: %w", err)
+		return
 	}
 	a.state, a.version = state, version
 	a.cell.Store(&versioned{state: state, version: version})
 	a.handle(ctx, profile.Recovered{})
 }
 
+func (a *profileActor) mustBeLoaded() {
+	if a.broken != nil {
+		panic(a.broken)
+	}
+}
+
 func (a *profileActor) take(ctx actor.Context, o *order) {
-	a.replying = o
 	if _, ok := o.command.(profile.SlotGranted); ok {
 		a.slot, a.slotSpent, a.started = true, false, time.Now()
 		a.gate = a.state.Spec.Registrar
@@ -253,11 +265,16 @@ func (a *profileActor) answerOnPanic() {
 	if reason == nil {
 		return
 	}
+	err, ok := reason.(error)
+	if !ok {
+		err = errors.New(describePanic(reason))
+	}
+	err = fmt.Errorf("profile failed: %w", err)
 	if a.replying != nil {
-		a.replying.fail(fmt.Errorf("profile failed: %s", describePanic(reason)))
+		a.replying.fail(err)
 	}
 	if a.fetched != nil {
-		a.fetched(nil, fmt.Errorf("profile failed: %s", describePanic(reason)))
+		a.fetched(nil, err)
 	}
 	panic(reason)
 }

@@ -172,6 +172,9 @@ func (s *shardActor) deliver(ctx actor.Context, o *order) {
 			return
 		}
 		e = newEntry(o.id)
+		// A forgotten profile with this id has left a stream that goes on
+		// counting.
+		e.reload = true
 		s.entries[o.id] = e
 	}
 	if e.crashes.parked {
@@ -340,7 +343,7 @@ func (s *shardActor) declare(ctx actor.Context, m *declareBatch) {
 			m.done(d.index, result, nil)
 			continue
 		}
-		s.deliver(ctx, &order{id: d.id, command: d.command, done: func(v versioned, err error) {
+		s.deliver(ctx, &order{id: d.id, command: d.command, done: func(_ versioned, err error) {
 			m.done(d.index, result, err)
 		}})
 	}

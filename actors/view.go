@@ -15,6 +15,8 @@ var (
 	ErrExists = errors.New("profile exists already")
 	// ErrBusy: an attempt is open or the profile is being removed; try again.
 	ErrBusy = errors.New("the profile is busy, try again later")
+	// ErrStarting: the journal is being replayed.
+	ErrStarting = errors.New("the node is starting, try again later")
 	// ErrStopping: the node is shutting down.
 	ErrStopping = errors.New("the node is stopping")
 	// ErrInvalid wraps what is wrong with a declaration.

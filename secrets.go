@@ -1,0 +1,241 @@
+package muster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/sipmuster/muster/actors"
+	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/messages"
+	"github.com/sipmuster/muster/store"
+)
+
+// credentials holds the secrets of all profiles in memory: those of files are
+// read at each start, those of the API are sealed in the store.
+type credentials struct {
+	mu  sync.RWMutex
+	all map[string]actors.Credential
+	// replaced holds what the file says of a profile whose secret was changed
+	// through the API: the change lasts for as long as the file says this.
+	replaced map[string]fileRow
+}
+
+// fileRow is what a file says of a profile.
+type fileRow struct {
+	hash       string
+	credential actors.Credential
+}
+
+func newCredentials() *credentials {
+	return &credentials{all: map[string]actors.Credential{}, replaced: map[string]fileRow{}}
+}
+
+// Credential implements actors.Credentials.
+func (c *credentials) Credential(id string) (actors.Credential, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	found, ok := c.all[id]
+	return found, ok
+}
+
+// set replaces a secret and tells whether it differs from what was known.
+func (c *credentials) set(id string, next actors.Credential) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.replaced, id)
+	return c.put(id, next)
+}
+
+// put needs the lock.
+func (c *credentials) put(id string, next actors.Credential) (changed bool) {
+	old, known := c.all[id]
+	if isEmpty(next) {
+		delete(c.all, id)
+		return known
+	}
+	c.all[id] = next
+	return old != next
+}
+
+// setFromFile is set for what a file says. An unchanged row does not undo what
+// the API did since; ended tells that another one does.
+func (c *credentials) setFromFile(d actors.Declaration) (changed, ended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before, ended := c.replaced[d.ID]
+	if ended && before == (fileRow{rowOf(d), credentialOf(d)}) {
+		return false, false
+	}
+	delete(c.replaced, d.ID)
+	return c.put(d.ID, credentialOf(d)), ended
+}
+
+// replace is set for a secret that lasts until the file says something else.
+func (c *credentials) replace(id string, next actors.Credential, says fileRow) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replaced[id] = says
+	c.put(id, next)
+}
+
+// fileSays is what the file says of a profile, and false when its secret was
+// not changed since.
+func (c *credentials) fileSays(id string) (fileRow, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	row, ok := c.replaced[id]
+	return row, ok
+}
+
+func (c *credentials) remove(id string) { c.set(id, actors.Credential{}) }
+
+func credentialOf(d actors.Declaration) actors.Credential {
+	return actors.Credential{Username: d.Username, Password: d.Password, HA1: d.HA1}
+}
+
+func isEmpty(c actors.Credential) bool { return c.Password.Empty() && c.HA1.Empty() }
+
+// useFileSecret puts the secret of a row into force and tells whether it
+// differs from the one before.
+func (n *Node) useFileSecret(d actors.Declaration) (changed bool) {
+	changed, ended := n.credentials.setFromFile(d)
+	if ended {
+		n.unseal(d.ID)
+	}
+	return changed
+}
+
+// changeSecret puts a secret that came with a PATCH into force, after it was
+// sealed, and tells whether it differs from the one before.
+func (n *Node) changeSecret(ctx context.Context, id string, s profile.State, next actors.Credential) (changed bool, err error) {
+	n.sealing.Lock()
+	defer n.sealing.Unlock()
+	known, _ := n.credentials.Credential(id)
+	if known == next || isEmpty(known) && isEmpty(next) {
+		return false, nil
+	}
+	says, replaced := n.credentials.fileSays(id)
+	if s.Source == sourceFile && !replaced {
+		says, replaced = fileRow{s.Row, known}, true
+	}
+	plain := plainOf(next)
+	if replaced {
+		plain.Row, plain.Replaced = says.hash, new(plainOf(says.credential))
+	}
+	sealed, err := json.Marshal(plain)
+	if err == nil {
+		err = n.putSecrets(ctx, map[string][]byte{id: sealed})
+	}
+	if err != nil {
+		return false, fmt.Errorf("seal the secret of %s: %w", id, err)
+	}
+	if replaced {
+		n.credentials.replace(id, next, says)
+	} else {
+		n.credentials.set(id, next)
+	}
+	return true, nil
+}
+
+// unseal removes the sealed secret of a profile of a file, which the file has
+// overruled.
+func (n *Node) unseal(id string) {
+	n.alongside(func() {
+		n.sealing.Lock()
+		defer n.sealing.Unlock()
+		if _, again := n.credentials.fileSays(id); !again {
+			n.deleteSecret(id)
+		}
+	})
+}
+
+// secretGone removes the secret of a profile that was forgotten, unless a new
+// profile of that name has one by then.
+func (n *Node) secretGone(id string) {
+	n.credentials.remove(id)
+	n.alongside(func() {
+		n.sealing.Lock()
+		defer n.sealing.Unlock()
+		if _, again := n.credentials.Credential(id); !again {
+			n.deleteSecret(id)
+		}
+	})
+}
+
+func (n *Node) deleteSecret(id string) {
+	if err := n.store.DeleteSecret(n.ctx, id); err != nil && n.ctx.Err() == nil {
+		n.log.Warn("a secret that nobody needs stays in the store", "profile", id, "error", err)
+	}
+}
+
+// dropOrphans removes the sealed secrets of profiles that do not exist: a node
+// that ended in the middle of a removal or an addition leaves some.
+func (n *Node) dropOrphans(ctx context.Context) error {
+	orphans := n.sealed
+	n.sealed = nil
+	if len(orphans) == 0 {
+		return nil
+	}
+	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
+		if s.Exists() {
+			delete(orphans, id)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for id := range orphans {
+		n.secretGone(id)
+	}
+	return nil
+}
+
+// openSecrets reads all sealed secrets.
+func (n *Node) openSecrets() error {
+	n.sealed = map[string]bool{}
+	return n.store.EachSecret(n.ctx, func(id string, plain []byte) error {
+		n.sealed[id] = true
+		var s sealedCredential
+		if json.Unmarshal(plain, &s) != nil {
+			// The error of json can quote its input.
+			return fmt.Errorf("the sealed secret of %s is not readable", id)
+		}
+		if s.Replaced != nil {
+			n.credentials.replace(id, s.credential(), fileRow{s.Row, s.Replaced.credential()})
+		} else {
+			n.credentials.set(id, s.credential())
+		}
+		return nil
+	})
+}
+
+// putSecrets seals secrets in the store.
+func (n *Node) putSecrets(ctx context.Context, sealed map[string][]byte) error {
+	err := n.store.PutSecrets(ctx, sealed)
+	if errors.Is(err, store.ErrFailed) {
+		err = fmt.Errorf("%w: %w", actors.ErrStoreFailed, err)
+	}
+	return err
+}
+
+// sealedCredential is the plaintext of a sealed secret. It exists only between
+// encoding and sealing.
+type sealedCredential struct {
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+	HA1      string `json:"ha1,omitempty"`
+	// Row and Replaced are what the file says instead.
+	Row      string            `json:"row,omitempty"`
+	Replaced *sealedCredential `json:"replaced,omitempty"`
+}
+
+func plainOf(c actors.Credential) sealedCredential {
+	return sealedCredential{Username: c.Username, Password: c.Password.Reveal(), HA1: c.HA1.Reveal()}
+}
+
+func (s sealedCredential) credential() actors.Credential {
+	return actors.Credential{Username: s.Username, Password: messages.NewSecret(s.Password), HA1: messages.NewSecret(s.HA1)}
+}
