@@ -23,11 +23,12 @@ import (
 //	                         withdraw-tries, max-min-expires
 //	jitter F                 what the host draws from now on
 //	declare KEY=VALUE ...    aor, registrar, username, contact, expires, handler,
-//	                         row, source; disabled, secret, register=false
+//	                         row, source; disabled, secret, patch, register=false
 //	enable, disable, remove [by operator], clear, refresh, withdraw, fetch
 //	advance DURATION         moves the clock
 //	slot, timer              the gate lets one attempt through; a deadline
 //	wake                     moves to the next deadline and does what is due
+//	next                     wakes until an attempt is due, and begins it
 //	response STATUS [attempt=N] [proof=verified|wrong], headers below
 //	lost REASON [attempt=N]  no SIP message arrived
 //	offer [HANDLER] [attempt=N]
@@ -35,6 +36,7 @@ import (
 //	crash                    reads the state back and recovers
 //	given JSON               folds an event as if it had been recorded
 //	N times COMMAND
+//	reset                    another profile under the default policy
 func (m *Machine) Do(line string) (string, error) {
 	verb, rest, _ := strings.Cut(line, " ")
 	if n, err := strconv.Atoi(verb); err == nil {
@@ -58,14 +60,13 @@ func (m *Machine) Do(line string) (string, error) {
 		}
 		m.State, m.Events = profile.Apply(m.State, &e), append(m.Events, &e)
 		return "", nil
-	case "wake":
-		before := m.Now
-		cmd, ok := m.Wake()
-		if !ok {
-			return "nothing to wait for\n", nil
-		}
-		out, err := m.deliver(cmd)
-		return fmt.Sprintf("after %s: %s\n", Short(m.Now.Sub(before)), name(cmd)) + out, err
+	case "wake", "next":
+		return m.wake(verb == "next")
+	case "reset":
+		arrows := m.Arrows
+		*m = *New(profile.Policy{})
+		m.Arrows = arrows
+		return "", nil
 	case "crash":
 		d, err := m.Crash()
 		return m.render(d), errors.Join(err, m.Check())
@@ -86,6 +87,23 @@ func (m *Machine) repeat(n int, line string) (string, error) {
 		errs = append(errs, err)
 	}
 	return out.String(), errors.Join(errs...)
+}
+
+// wake does what is due next; with on set, until that is an attempt.
+func (m *Machine) wake(on bool) (string, error) {
+	var out strings.Builder
+	for {
+		before := m.Now
+		cmd, ok := m.Wake()
+		if !ok {
+			return out.String() + "nothing to wait for\n", nil
+		}
+		text, err := m.deliver(cmd)
+		fmt.Fprintf(&out, "after %s: %s\n%s", Short(m.Now.Sub(before)), name(cmd), text)
+		if _, slot := cmd.(profile.SlotGranted); slot || !on || err != nil {
+			return out.String(), err
+		}
+	}
 }
 
 func (m *Machine) deliver(cmd profile.Command) (string, error) {
@@ -204,6 +222,8 @@ func declare(args []string) (profile.Command, error) {
 			d.Source = value
 		case "disabled":
 			d.Disabled = true
+		case "patch":
+			d.Patch = true
 		case "secret":
 			d.NewSecret = true
 		default:

@@ -4,7 +4,7 @@
 // A Machine is a profile and the little that its host remembers: which
 // question and which request are out. Step delivers one command, checks the
 // decision, and folds the events. What is checked is in invariants.go, by the
-// names that the style guide gives:
+// names that docs/testing.md gives:
 //
 //	I1  folding the recorded events gives the live state, also through a
 //	    snapshot

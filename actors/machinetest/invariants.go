@@ -262,7 +262,7 @@ func (f *faults) checkState(m *Machine, cmd profile.Command) {
 		}
 	case s.Removing && !s.MayBeBound() && !s.Gone:
 		f.add("REG-20: nothing is left to withdraw, and the profile is not forgotten")
-	case s.Wanted() && !ok && (!s.Halted || !s.NextAt.IsZero()), s.MayBeBound() && s.Exists() && !wakes:
+	case s.Wanted() && !ok, s.MayBeBound() && s.Exists() && !wakes:
 		f.add("I5: stalled: %s", Summary(s, m.Now))
 	case ok && due.After(m.Now.Add(8*24*time.Hour)):
 		f.add("I5: next attempt in %s", due.Sub(m.Now))

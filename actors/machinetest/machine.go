@@ -49,9 +49,6 @@ func New(p profile.Policy) *Machine {
 // Asked is the attempt whose question is out, or 0.
 func (m *Machine) Asked() uint64 { return m.asked }
 
-// Sent is the attempt whose request is out, or 0.
-func (m *Machine) Sent() uint64 { return m.sent }
-
 // Clone returns an independent copy.
 func (m *Machine) Clone() *Machine {
 	c := *m

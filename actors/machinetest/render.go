@@ -52,6 +52,10 @@ func eventBody(e *messages.ProfileEvent, now time.Time) string {
 		return granted(b.BindingGranted, now)
 	case *messages.ProfileEvent_BindingRemoved:
 		return fmt.Sprint(b.BindingRemoved.GetAttempt(), " ", b.BindingRemoved.GetStatus())
+	case *messages.ProfileEvent_BindingLapsed:
+		if b.BindingLapsed.GetInDoubt() {
+			return "in doubt"
+		}
 	case *messages.ProfileEvent_BindingsFetched:
 		return fmt.Sprint(b.BindingsFetched.GetAttempt(), " contacts=", b.BindingsFetched.GetContacts())
 	case *messages.ProfileEvent_AttemptFailed:
@@ -212,6 +216,9 @@ func Summary(s profile.State, now time.Time) string {
 	}
 	if !s.Binding.MaybeUntil.IsZero() {
 		out += ", maybe bound, ends " + when(s.Binding.MaybeUntil.UnixMilli(), now)
+	}
+	if len(s.Binding.ServiceRoute) > 0 {
+		out += ", via " + strings.Join(s.Binding.ServiceRoute, " ")
 	}
 	return out
 }

@@ -132,9 +132,23 @@ func (m *Machine) randomOutcome(pick Pick) profile.Command {
 			messages.ReasonTimeout, messages.ReasonTransport, messages.ReasonResolve, messages.ReasonTooLarge,
 		}[pick(4)]}
 	}
-	return profile.ResponseReceived{
-		Attempt: m.sent, Response: randomResponse(pick), Proof: []string{"", "verified", "wrong"}[pick(3)],
+	r := randomResponse(pick)
+	if pick(2) == 0 {
+		r = m.goodResponse(pick)
 	}
+	return profile.ResponseReceived{
+		Attempt: m.sent, Response: r, Proof: []string{"", "verified", "wrong"}[pick(3)],
+	}
+}
+
+// goodResponse is that of a registrar that works: it challenges what carries
+// no answer and accepts what does.
+func (m *Machine) goodResponse(pick Pick) *messages.SIPResponse {
+	if len(m.State.Attempt.Answers) == 0 {
+		raw := fmt.Sprintf(`Digest realm="a", nonce="good%d", qop="auth"`, pick(8))
+		return &messages.SIPResponse{Status: 401, RetryAfter: -1, Challenges: []*messages.RecordedChallenge{{Space: messages.Space_ORIGIN, Raw: raw}}}
+	}
+	return &messages.SIPResponse{Status: 200, RetryAfter: -1, Contact: messages.ContactOurs, ContactExpires: 600}
 }
 
 var (

@@ -60,7 +60,10 @@ func Apply(s State, event *messages.ProfileEvent) State {
 	case *messages.ProfileEvent_BindingRemoved:
 		s = accepted(closed(s, e.BindingRemoved.GetStatus(), ""))
 		s.Binding = Binding{}
-		s.Failures, s.NextAt = 0, time.Time{}
+		s.Failures = 0
+		if !s.Halted { // else what was halted keeps its time
+			s.NextAt = time.Time{}
+		}
 	case *messages.ProfileEvent_BindingLapsed:
 		maybe := s.Binding.MaybeUntil
 		s.Binding = Binding{}
@@ -117,6 +120,8 @@ func applyChanged(s State, e *messages.ProfileChanged) State {
 	quiet.RegistrationHandler, quiet.SessionHandler = s.Spec.RegistrationHandler, s.Spec.SessionHandler
 	if quiet != s.Spec || s.Halted {
 		s = woken(s)
+		// The request that is out knows nothing of it.
+		s.RefreshWanted = s.RefreshWanted || s.Attempt.Open
 	}
 	s.Spec, s.Source, s.Row = spec, e.GetSource(), e.GetRow()
 	return s
@@ -186,7 +191,7 @@ func applyGranted(s State, e *messages.BindingGranted) State {
 
 func applyFailed(s State, e *messages.AttemptFailed) State {
 	switch messages.Reason(e.GetReason()) {
-	case messages.ReasonTimeout, messages.ReasonTransport, messages.ReasonGuard:
+	case messages.ReasonTimeout, messages.ReasonTransport, messages.ReasonGuard, messages.ReasonProof:
 		s = doubt(s)
 	}
 	fetch := s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH
@@ -232,7 +237,7 @@ func applyHalted(s State, e *messages.ProfileHalted) State {
 }
 
 // doubt remembers that the registrar may hold a binding: the request left and
-// nothing came back.
+// nothing came back that can be believed.
 func doubt(s State) State {
 	if s.Attempt.Open && s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
 		until := s.Attempt.GuardAt.Add(time.Duration(s.Attempt.ExpiresSeconds) * time.Second)

@@ -132,6 +132,7 @@ type Decision struct {
 	Events  []*messages.ProfileEvent
 	Effects []Effect
 	// Dropped is set when the input changes nothing because it was out of
-	// date.
+	// date. A Declare of another registrar is dropped as busy, to be repeated,
+	// although it records the removal that it waits for.
 	Dropped messages.Reason
 }

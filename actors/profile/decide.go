@@ -254,7 +254,7 @@ func (st *step) recovered() {
 	if !s.Attempt.Open {
 		return
 	}
-	st.record(&messages.AttemptInterrupted{Attempt: s.Attempt.Number, RetryAtMs: toMS(st.in.Now.Add(st.recoveryDelay()))})
+	st.record(&messages.AttemptInterrupted{Attempt: s.Attempt.Number, RetryAtMs: st.retryAt(st.recoveryDelay())})
 }
 
 // recoveryDelay: a restart is not an outage. A binding that is alive waits a

@@ -112,8 +112,7 @@ func (st *step) failed(status uint32, reason messages.Reason, retryAfter time.Du
 		wait = max(wait, jittered(min(retryAfter, p.maxRetryAfter()), st.in.Jitter))
 	}
 	st.record(&messages.AttemptFailed{
-		Attempt: st.state.Attempt.Number, Status: status, Reason: string(reason),
-		RetryAtMs: toMS(st.in.Now.Add(wait)),
+		Attempt: st.state.Attempt.Number, Status: status, Reason: string(reason), RetryAtMs: st.retryAt(wait),
 	})
 }
 
@@ -135,6 +134,15 @@ func (st *step) halted(status uint32, reason messages.Reason, retryAfter time.Du
 		Attempt: st.state.Attempt.Number, Status: status, Reason: string(reason),
 		RetryAtMs: toMS(st.in.Now.Add(wait)),
 	})
+}
+
+// retryAt is what to record of a wait: nothing for a fetch, which is not
+// repeated by itself.
+func (st *step) retryAt(wait time.Duration) int64 {
+	if st.state.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH {
+		return 0
+	}
+	return toMS(st.in.Now.Add(wait))
 }
 
 // jittered adds up to a tenth, so that many profiles told the same do not come

@@ -232,7 +232,7 @@ func TestBEA04ATokenThatRanOutIsAskedForOnceMore(t *testing.T) {
 	bearer := "response 401\n WWW-Authenticate: Bearer realm=\"a\", authz_server=\"https://as.example.test\""
 	w := newWorld(t, profile.Policy{})
 	w.do("declare handler=tokens", "slot", bearer, "offer tokens", ok(60), "wake", "offer tokens")
-	w.expect(bearer+", error=\"invalid_token\"", "AskCredentials{3 tokens 401 rejected")
+	w.expect(bearer+", error=\"invalid_token\"", "AskCredentials{4 tokens 401 rejected")
 	w.do("offer tokens")
 	w.expect(bearer+", error=\"invalid_token\"", "credentials.refused")
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // response is the decision table for a final response to REGISTER
-// (standards.md §12; RFC 3261 §8.1.3.5, §10.2, §21).
+// (RFC 3261 §8.1.3.5, §10.2, §21).
 func (st *step) response(cmd ResponseReceived) {
 	r := cmd.Response
 	status := uint32(r.Status)
@@ -207,18 +207,31 @@ func (st *step) redirected(r *messages.SIPResponse) {
 	st.failed(uint32(r.Status), messages.ReasonRedirect, r.RetryAfter)
 }
 
-// HostOf is the host of a SIP URI in lower case, with the brackets of an IPv6
-// reference, or "" for anything else. A sips URI never equals a sip target
-// (S-15), and neither do other schemes.
+// HostOf is the host that a request for a SIP URI goes to, in lower case, with
+// the brackets of an IPv6 reference: that of maddr, if there is one (RFC 3261
+// §19.1.1). It is "" for anything else. A sips URI never equals a sip target
+// (S-15), and neither do other schemes. A user part may contain ";" and "?";
+// as readers differ in where such a URI's host is, it has none here (S-06).
 func HostOf(uri string) string {
 	rest, ok := strings.CutPrefix(strings.ToLower(uri), "sip:")
-	if !ok {
+	if !ok || strings.Count(rest, "@") > 1 {
 		return ""
 	}
+	if user, host, found := strings.Cut(rest, "@"); found {
+		if strings.ContainsAny(user, ";?") {
+			return ""
+		}
+		rest = host
+	}
 	rest, _, _ = strings.Cut(rest, "?")
-	rest, _, _ = strings.Cut(rest, ";")
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-		rest = rest[at+1:]
+	rest, params, _ := strings.Cut(rest, ";")
+	if strings.Contains(params, "%") || strings.Count(params, "maddr") > 1 {
+		return "" // written to be misread
+	}
+	for param := range strings.SplitSeq(params, ";") {
+		if maddr, found := strings.CutPrefix(param, "maddr="); found {
+			rest = maddr
+		}
 	}
 	if strings.HasPrefix(rest, "[") {
 		host, _, found := strings.Cut(rest, "]")

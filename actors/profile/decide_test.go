@@ -103,10 +103,21 @@ func (w *world) answered(f func()) int {
 
 func TestI7NoCommandHasRoomForASecret(t *testing.T) {
 	for _, cmd := range []profile.Command{
-		profile.Declare{}, profile.Enable{}, profile.Disable{}, profile.Remove{}, profile.Clear{},
-		profile.Refresh{}, profile.Withdraw{}, profile.Fetch{}, profile.SlotGranted{}, profile.TimerFired{},
-		profile.ResponseReceived{}, profile.RequestFailed{}, profile.CredentialsOffered{},
-		profile.CredentialsWithheld{}, profile.Recovered{},
+		profile.Declare{},
+		profile.Enable{},
+		profile.Disable{},
+		profile.Remove{},
+		profile.Clear{},
+		profile.Refresh{},
+		profile.Withdraw{},
+		profile.Fetch{},
+		profile.SlotGranted{},
+		profile.TimerFired{},
+		profile.ResponseReceived{},
+		profile.RequestFailed{},
+		profile.CredentialsOffered{},
+		profile.CredentialsWithheld{},
+		profile.Recovered{},
 	} {
 		assertNoSecret(t, reflect.TypeOf(cmd), reflect.TypeOf(cmd).String(), 0)
 	}
@@ -206,6 +217,16 @@ func TestREG06AFetchDoesNotSwallowARefresh(t *testing.T) {
 	w.expect("slot", "REGISTER")
 }
 
+func TestREG06AChangeDuringAnAttemptIsTriedAfterIt(t *testing.T) {
+	w := newWorld(t, profile.Policy{})
+	w.do("declare", "slot", "declare row=r2 expires=120s", ok(3600))
+	w.within(0, 0)
+	w.expect("slot", "REGISTER cseq=2 expires=120")
+	// Who answers challenges is no reason for another request.
+	w.do(ok(120), "slot", "declare row=r3 expires=120s handler=tokens", "timer")
+	w.within(time.Minute, 2*time.Minute)
+}
+
 func TestREG10AFetchThatFailsSaysNothingAboutTheRegistration(t *testing.T) {
 	for _, status := range []int{403, 404, 405, 423, 420, 480, 500, 503, 600} {
 		w := registered(t, profile.Policy{})
@@ -272,6 +293,14 @@ func TestREG20AnInterruptedWithdrawalGoesOn(t *testing.T) {
 	if w.State.Gone {
 		t.Error("a restart is no reason to leave the binding behind")
 	}
+}
+
+func TestREG20AHaltedProfileSurvivesItsWithdrawal(t *testing.T) {
+	w := registered(t, profile.Policy{})
+	w.do("wake", "offer", "response 403", "withdraw", "response 200")
+	w.within(30*time.Minute, time.Hour)
+	w.do("next", ok(3600))
+	w.status("registered")
 }
 
 func TestREG23WhatWasCalledOffIsNotTriedAgain(t *testing.T) {

@@ -53,12 +53,15 @@ func describe(e *messages.ProfileEvent) string {
 		}
 		return "Forgotten."
 	case *messages.ProfileEvent_CredentialsReplaced:
-		return "The secret was replaced; it is tried at once."
+		return "The secret was replaced; the next request uses it."
 	case *messages.ProfileEvent_RefreshRequested:
 		return "An operator asked for an attempt now."
 	case *messages.ProfileEvent_CallIdChosen:
 		return fmt.Sprintf("Call-ID %s begins.", quoted(b.CallIdChosen.GetCallId()))
 	case *messages.ProfileEvent_BindingLapsed:
+		if b.BindingLapsed.GetInDoubt() {
+			return "The binding ran out: no refresh was answered in time, though one may have been heard."
+		}
 		return "The binding ran out: no refresh came through in time."
 	}
 	return describeAttempt(e)
@@ -231,7 +234,7 @@ func with(status uint32) string {
 
 func next(retryAtMS int64) string {
 	if retryAtMS == 0 {
-		return "no further try until an operator acts"
+		return "not tried again by itself"
 	}
 	return "next try at " + stamp(retryAtMS)
 }

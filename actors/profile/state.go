@@ -51,7 +51,8 @@ type State struct {
 	// crashes so that a crash loop is not a guessing loop (CHA-15).
 	Proven   bool
 	Unproven uint32
-	// RefreshWanted is an operator's request for an attempt now.
+	// RefreshWanted is an operator's request for an attempt now, or a change of
+	// the declaration that the open attempt does not know.
 	RefreshWanted bool
 	// Dropped are option tags that the registrar refused with 420.
 	Dropped []string
