@@ -13,11 +13,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/store"
@@ -94,8 +93,8 @@ func attempts(events []*messages.Envelope) []uint64 {
 
 func want[T any](t testing.TB, what string, got, want T) {
 	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Fatalf("%s (-want +got):\n%s", what, diff)
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("%s: %v, want %v", what, got, want)
 	}
 }
 
