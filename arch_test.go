@@ -50,6 +50,7 @@ var outside = []importRule{
 	{"go.yaml.in/yaml", []string{"cmd/node/..."}, "a library is configured by Options, not by files"},
 	{"golang.org/x/text/unicode/norm", []string{"actors/digest"}, "user names are normalised where they are hashed (RFC 7616 §4)"},
 	{"golang.org/x/oauth2", []string{"actors/bearer"}, "tokens have one home"},
+	{"github.com/google/go-cmp", []string{"actors/machinetest", "store/storetest"}, "harnesses compare; what ships does not"},
 	{"google.golang.org/protobuf", []string{"..."}, "messages are protobuf"},
 	{"github.com/planetscale/vtprotobuf", []string{"messages"}, "the generated codec"},
 }

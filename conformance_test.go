@@ -170,6 +170,10 @@ func discoverGo(found mentions, file string) error {
 	if err != nil {
 		return err
 	}
+	dir := path.Dir(file)
+	if dir == "." {
+		dir = "muster"
+	}
 	type span struct {
 		from, to int
 		test     string
@@ -186,7 +190,7 @@ func discoverGo(found mentions, file string) error {
 		}
 		spans = append(spans, span{
 			set.Position(from).Offset, set.Position(f.End()).Offset,
-			path.Dir(file) + "." + f.Name.Name,
+			dir + "." + f.Name.Name,
 		})
 	}
 	for _, at := range requirementID.FindAllIndex(text, -1) {

@@ -117,6 +117,7 @@ var goldens = []golden{
 	}},
 	{"BindingRemoved-1", &messages.BindingRemoved{Attempt: 9, Status: 200}},
 	{"BindingLapsed-1", &messages.BindingLapsed{}},
+	{"BindingLapsed-doubt", &messages.BindingLapsed{InDoubt: true}},
 	{"BindingsFetched-1", &messages.BindingsFetched{Attempt: 10, Contacts: 3}},
 	{"AttemptFailed-1", &messages.AttemptFailed{
 		Attempt:   11,

@@ -18,7 +18,7 @@
 //     names of registrars. What is not in its set is counted as "other", a code
 //     as its class ("4xx"). No label holds a profile, a realm, a Call-ID or any
 //     other text from the network, so the number of series does not grow with
-//     the number of profiles (security.md S-64).
+//     the number of profiles (S-64).
 //   - Series exist at zero from the start where their set is closed and small,
 //     so that rate() sees the first increase. The exception is
 //     muster_sip_responses_total, whose methods and codes multiply to over a

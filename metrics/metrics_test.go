@@ -24,10 +24,7 @@ import (
 	"github.com/sipmuster/muster/sipadapter"
 )
 
-var (
-	_ actors.Observer     = (*metrics.Metrics)(nil)
-	_ sipadapter.Counters = metrics.SIPCounters{}
-)
+var _ actors.Observer = (*metrics.Metrics)(nil)
 
 // samples reads the page as "name{labels}" to value.
 func samples(t *testing.T, m *metrics.Metrics) map[string]float64 {
@@ -101,7 +98,7 @@ func TestShellFigures(t *testing.T) {
 		}},
 		{"a dropped packet", func(m *metrics.Metrics) {
 			m.PacketDropped("unmatched")
-			metrics.SIPCounters{Metrics: m}.Dropped("something else")
+			m.PacketDropped("something else")
 		}, map[string]float64{
 			`muster_sip_dropped_total{reason="unmatched"}`: 1,
 			`muster_sip_dropped_total{reason="other"}`:     1,

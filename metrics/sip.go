@@ -144,10 +144,3 @@ func (m *Metrics) Retransmitted(method string) {
 func (m *Metrics) PacketDropped(reason string) {
 	m.packets.inc(reason)
 }
-
-// SIPCounters are the metrics as sipadapter.Counters wants them, whose Dropped
-// counts messages where that of actors.Observer counts inputs.
-type SIPCounters struct{ *Metrics }
-
-// Dropped counts a received message that was not used.
-func (c SIPCounters) Dropped(reason string) { c.PacketDropped(reason) }
