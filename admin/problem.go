@@ -58,7 +58,7 @@ func (s *Server) nodeProblem(err error) error {
 		status = http.StatusConflict
 	case errors.Is(err, actors.ErrInvalid):
 		status = http.StatusUnprocessableEntity
-	case errors.Is(err, actors.ErrStopping), errors.Is(err, actors.ErrStoreFailed):
+	case errors.Is(err, actors.ErrStarting), errors.Is(err, actors.ErrStopping), errors.Is(err, actors.ErrStoreFailed):
 		status = http.StatusServiceUnavailable
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		status = http.StatusGatewayTimeout

@@ -17,7 +17,7 @@ const (
 
 // protectedHeaders can never be changed, whatever a configuration lists: they
 // decide where a request goes, which transaction it is, and who it claims to
-// be (security.md, header policy).
+// be (S-50).
 var protectedHeaders = []string{
 	"via", "call-id", "cseq", "from", "to", "max-forwards", "route", "record-route",
 	"path", "service-route", "contact", "content-length", "content-type",

@@ -75,9 +75,18 @@ func until(at *time.Time) string {
 	case left < time.Minute:
 		return left.Round(time.Second).String()
 	case left < time.Hour:
-		return strings.TrimSuffix(left.Round(time.Second).String(), "0s")
+		return withoutZeroSeconds(left.Round(time.Second))
 	}
-	return strings.TrimSuffix(left.Round(time.Minute).String(), "0s")
+	return withoutZeroSeconds(left.Round(time.Minute))
+}
+
+// withoutZeroSeconds writes 43m0s as 43m, and 43m40s as it is.
+func withoutZeroSeconds(d time.Duration) string {
+	text := d.String()
+	if d%time.Minute == 0 {
+		return strings.TrimSuffix(text, "0s")
+	}
+	return text
 }
 
 // thousands writes a number as people do: 1,234,567.
