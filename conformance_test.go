@@ -230,8 +230,10 @@ func TestConformanceRegistry(t *testing.T) {
 		if !slices.ContainsFunc(groups, func(g struct{ prefix, title string }) bool { return strings.HasPrefix(r.ID, g.prefix+"-") }) {
 			t.Errorf("%s belongs to no section of the page", r.ID)
 		}
-		if diff := cmp.Diff(found.of(r.ID), r.Tests); diff != "" {
-			t.Errorf("%s: its tests are others, run go test -run Conformance -update . (-tree +registry):\n%s", r.ID, diff)
+		for _, test := range r.Tests {
+			if !found[r.ID][test] {
+				t.Errorf("%s: there is no test %s that names it, run go test -run Conformance -update .", r.ID, test)
+			}
 		}
 		checkStatus(t, r)
 	}

@@ -56,6 +56,8 @@ func headers(req *siptest.Request) map[string][]string {
 //   - GEN-03: no two profiles share a From tag, and a tag has room for 32 bits.
 //   - GEN-09: only registered option tags of standards-track RFCs are named.
 //   - REG-09: nobody sends Contact "*", not even to remove a binding.
+//   - REG-19: a REGISTER names one contact, its sender's, so that it touches
+//     no binding of others.
 //   - REG-21: a Date from another century changes no expiry.
 //   - CHA-05: the retry after a challenge differs by branch, CSeq and
 //     credentials and by nothing else.
@@ -151,10 +153,9 @@ func checkRequest(t *testing.T, req *siptest.Request) {
 			t.Errorf("a request outside a dialog has To %q", to)
 		}
 	}
-	for _, contact := range h["Contact"] {
-		if strings.HasPrefix(strings.TrimSpace(contact), "*") {
-			t.Errorf("a request with Contact %q left: it removes the bindings of others", contact)
-		}
+	contacts := h["Contact"]
+	if len(contacts) != 1 || !strings.Contains(contacts[0], "@"+req.Source+">") {
+		t.Errorf("a request from %s has the contacts %q, want its own and no other", req.Source, contacts)
 	}
 }
 

@@ -36,6 +36,12 @@ func validateDeclaration(d actors.Declaration, known func(registrar string) bool
 	invalid := func(field, problem string) error {
 		return fmt.Errorf("%w: profile %q: %s: %s", actors.ErrInvalid, d.ID, field, problem)
 	}
+	rest, isSIP := strings.CutPrefix(d.AOR, "sip:")
+	user, host, found := strings.Cut(rest, "@")
+	if name, _, password := strings.Cut(user, ":"); password && found {
+		// The id may be the AOR, so it is not shown either.
+		return fmt.Errorf("%w: aor: sip:%s:***@%s holds a password; give it as password", actors.ErrInvalid, name, host)
+	}
 	const maxText = 256
 	for field, text := range map[string]string{"id": d.ID, "aor": d.AOR, "username": d.Username, "contact_user": d.ContactUser} {
 		if len(text) > maxText {
@@ -45,8 +51,6 @@ func validateDeclaration(d actors.Declaration, known func(registrar string) bool
 			return invalid(field, "has control characters")
 		}
 	}
-	rest, isSIP := strings.CutPrefix(d.AOR, "sip:")
-	user, host, found := strings.Cut(rest, "@")
 	switch {
 	case !isSIP || !found || user == "" || host == "" || strings.ContainsAny(rest, " <>\"?;"):
 		return invalid("aor", "want a SIP URI with user and host, such as sip:alice@example.test")

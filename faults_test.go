@@ -117,12 +117,12 @@ func accepts(lines ...string) script {
 	}
 }
 
-// challenges answers every request with a 401 that make has made.
-func challenges(make func(r *siptest.Registrar, n int) []string) script {
+// challenges answers every request with a 401 of these challenges.
+func challenges(values func(r *siptest.Registrar, n int) []string) script {
 	var asked atomic.Int64
 	return func(r *siptest.Registrar, _ *siptest.Request) *siptest.Reply {
 		var lines []string
-		for _, value := range make(r, int(asked.Add(1))) {
+		for _, value := range values(r, int(asked.Add(1))) {
 			lines = append(lines, "WWW-Authenticate: "+value)
 		}
 		return &siptest.Reply{Status: 401, Headers: lines}

@@ -134,6 +134,7 @@ func (d Desired) validate() []error {
 		p = normalised(p)
 		if err := validateDeclaration(p, func(name string) bool { return names[name] }); err != nil {
 			errs = append(errs, err)
+			continue
 		}
 		if ids[p.ID] {
 			errs = append(errs, fmt.Errorf("profile %q is declared twice", p.ID))

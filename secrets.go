@@ -41,12 +41,12 @@ func (c *credentials) Credential(id string) (actors.Credential, bool) {
 	return found, ok
 }
 
-// set replaces a secret and tells whether it differs from what was known.
-func (c *credentials) set(id string, next actors.Credential) (changed bool) {
+// set replaces a secret.
+func (c *credentials) set(id string, next actors.Credential) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.replaced, id)
-	return c.put(id, next)
+	c.put(id, next)
 }
 
 // put needs the lock.

@@ -215,9 +215,7 @@ func (f *Farm) withdrawAll(ctx context.Context) {
 			f.log.Warn("not all bindings were removed in time; the others end by themselves")
 			return
 		}
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			defer func() { <-slots }()
 			done := make(chan struct{})
 			f.root.Send(f.shardOf(id), &order{id: id, command: profile.Withdraw{}, contacts: func([]messages.ContactBinding, error) { close(done) }})
@@ -225,7 +223,7 @@ func (f *Farm) withdrawAll(ctx context.Context) {
 			case <-done:
 			case <-ctx.Done():
 			}
-		}()
+		})
 	}
 	wg.Wait()
 }

@@ -347,9 +347,7 @@ func (f *Farm) gateViews(ctx context.Context) map[string]gateView {
 	f.eachGate(func(name string, r registrar) {
 		reply := make(chan gateView, 1)
 		f.root.Send(r.pid, &gateStatus{reply: reply})
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			select {
 			case v := <-reply:
 				mu.Lock()
@@ -358,7 +356,7 @@ func (f *Farm) gateViews(ctx context.Context) map[string]gateView {
 			case <-ctx.Done():
 			case <-time.After(commandLimit):
 			}
-		}()
+		})
 	})
 	wg.Wait()
 	return views

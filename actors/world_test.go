@@ -315,25 +315,25 @@ func (r *fakeRegistrar) answer(generation int, q *messages.SIPRequest, first boo
 }
 
 func (r *fakeRegistrar) authorized(q *messages.SIPRequest) bool {
-	for _, m := range q.Mutations {
-		parsed, err := challenge.Parse(m.GetValue())
-		if err != nil {
-			r.violate("credentials do not parse: %v", err)
-			return false
-		}
-		p := parsed.Map()
-		if last := r.counts[p["nonce"]]; p["nc"] <= last {
-			r.violate("I-6: count %s after %s for nonce %s", p["nc"], last, p["nonce"])
-		}
-		r.counts[p["nonce"]] = p["nc"]
-		user := strings.TrimPrefix(strings.TrimSuffix(q.From, "@example.test"), "sip:")
-		want := digest.Response(digest.Exchange{
-			Algorithm: "SHA-256", HA1: digest.HA1("SHA-256", user, "example.test", "pw-"+user), Nonce: p["nonce"],
-			NC: p["nc"], Cnonce: p["cnonce"], QOP: "auth", Method: q.Method, URI: q.RequestURI,
-		})
-		return p["response"] == want
+	if len(q.Mutations) == 0 {
+		return false
 	}
-	return false
+	parsed, err := challenge.Parse(q.Mutations[0].GetValue())
+	if err != nil {
+		r.violate("credentials do not parse: %v", err)
+		return false
+	}
+	p := parsed.Map()
+	if last := r.counts[p["nonce"]]; p["nc"] <= last {
+		r.violate("I-6: count %s after %s for nonce %s", p["nc"], last, p["nonce"])
+	}
+	r.counts[p["nonce"]] = p["nc"]
+	user := strings.TrimPrefix(strings.TrimSuffix(q.From, "@example.test"), "sip:")
+	want := digest.Response(digest.Exchange{
+		Algorithm: "SHA-256", HA1: digest.HA1("SHA-256", user, "example.test", "pw-"+user), Nonce: p["nonce"],
+		NC: p["nc"], Cnonce: p["cnonce"], QOP: "auth", Method: q.Method, URI: q.RequestURI,
+	})
+	return p["response"] == want
 }
 
 // set changes how the registrar behaves.

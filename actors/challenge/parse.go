@@ -322,7 +322,7 @@ func Strength(algorithm string) int {
 func unfold(s string) (string, bool) {
 	s = strings.Trim(s, " \t\r\n")
 	folded := false
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		switch c := s[i]; {
 		case c == '\r' || c == '\n':
 			folded = true
@@ -367,7 +367,7 @@ func trimLeft(s string) string {
 // tokenLength counts the leading bytes of s that form a token (RFC 3261
 // §25.1).
 func tokenLength(s string) int {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if !isTokenByte(s[i]) {
 			return i
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/sipmuster/muster/actors/profile"
@@ -52,7 +53,7 @@ func (m *Machine) Asked() uint64 { return m.asked }
 // Clone returns an independent copy.
 func (m *Machine) Clone() *Machine {
 	c := *m
-	c.Events = c.Events[:len(c.Events):len(c.Events)]
+	c.Events = slices.Clip(c.Events)
 	c.ledger = m.ledger.clone()
 	return &c
 }
@@ -227,7 +228,7 @@ func (m *Machine) CheckReplay() error {
 			snapshot, err = profile.Fold(snapshot, envelopes[i:])
 		}
 		if err != nil || string(snapshot) != string(want) {
-			errs = append(errs, fmt.Errorf("I1: replay with a snapshot at version %d gives another state: %v", i, err))
+			errs = append(errs, fmt.Errorf("I1: replay with a snapshot at version %d gives another state: %w", i, err))
 		}
 	}
 	return errors.Join(errs...)

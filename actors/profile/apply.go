@@ -14,7 +14,7 @@ import (
 func Apply(s State, event *messages.ProfileEvent) State {
 	switch e := event.GetEvent().(type) {
 	case *messages.ProfileEvent_Added:
-		return applyAdded(s, e.Added)
+		return applyAdded(e.Added)
 	case *messages.ProfileEvent_Changed:
 		return applyChanged(s, e.Changed)
 	case *messages.ProfileEvent_Enabled:
@@ -94,7 +94,7 @@ func Apply(s State, event *messages.ProfileEvent) State {
 	return s
 }
 
-func applyAdded(s State, e *messages.ProfileAdded) State {
+func applyAdded(e *messages.ProfileAdded) State {
 	// What is left of an earlier life is its row only: nothing of a forgotten
 	// profile is reused.
 	return State{
@@ -140,9 +140,9 @@ func applyAttemptStarted(s State, e *messages.AttemptStarted) State {
 	} else { // a new chain
 		a = Attempt{Purpose: e.GetPurpose()}
 		s.Challenge = s.Challenge.ChainStarted()
-		if a.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
-			s.RefreshWanted = false
-		}
+	}
+	if a.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
+		s.RefreshWanted = false // this is it
 	}
 	a.Number, a.Open, a.Round = e.GetAttempt(), true, e.GetRound()
 	a.ExpiresSeconds, a.Answers, a.Handler = e.GetExpiresSeconds(), e.GetAnswers(), e.GetHandler()

@@ -222,8 +222,14 @@ func TestREG06AChangeDuringAnAttemptIsTriedAfterIt(t *testing.T) {
 	w.do("declare", "slot", "declare row=r2 expires=120s", ok(3600))
 	w.within(0, 0)
 	w.expect("slot", "REGISTER cseq=2 expires=120")
+	// A request of the same chain that comes after the change knows of it.
+	w.do("declare row=r2b expires=180s", plain("a", "n1"))
+	w.expect("offer", "SendRequest")
+	w.do(ok(120))
+	w.within(time.Minute, 2*time.Minute)
+	w.do("refresh")
 	// Who answers challenges is no reason for another request.
-	w.do(ok(120), "slot", "declare row=r3 expires=120s handler=tokens", "timer")
+	w.do("slot", "offer", "declare row=r3 expires=180s handler=tokens", ok(120), "timer")
 	w.within(time.Minute, 2*time.Minute)
 }
 
@@ -293,6 +299,13 @@ func TestREG20AnInterruptedWithdrawalGoesOn(t *testing.T) {
 	if w.State.Gone {
 		t.Error("a restart is no reason to leave the binding behind")
 	}
+}
+
+func TestREG20ARemovalEndsTheFailuresBeforeIt(t *testing.T) {
+	w := registered(t, profile.Policy{})
+	w.do("withdraw", "offer", "response 503", "withdraw", "offer", "response 200")
+	w.do("slot", "lost target.unresolved")
+	w.within(30*time.Second, time.Minute)
 }
 
 func TestREG20AHaltedProfileSurvivesItsWithdrawal(t *testing.T) {

@@ -135,7 +135,7 @@ func run(profiles, refreshes int, rate float64, concurrency int, registrar strin
 	if err := node.Start(ctx); err != nil {
 		return err
 	}
-	defer node.Stop(ctx)
+	defer func() { _ = node.Stop(ctx) }()
 
 	fmt.Printf("%d profiles, rate %.0f, concurrency %d, %s, %s\n", profiles, rate, concurrency, registrar, runtime.Version())
 	// Declaring is not registering: the profiles exist, and are enabled here.

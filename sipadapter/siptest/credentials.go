@@ -233,8 +233,8 @@ func (r *Registrar) fresh(nonce string, now time.Time) bool {
 	return now.Sub(born) < r.options.NonceLifetime
 }
 
-func (r *Registrar) nonceSum(clear []byte) []byte {
+func (r *Registrar) nonceSum(plain []byte) []byte {
 	mac := hmac.New(sha256.New, r.nonceKey.Load().([]byte))
-	mac.Write(clear)
+	mac.Write(plain)
 	return mac.Sum(nil)[:nonceSum]
 }

@@ -92,7 +92,7 @@ func TestRejection(t *testing.T) {
 		if strings.Contains(res.text, "stale") {
 			t.Error("a wrong response is not stale")
 		}
-		res = c.ask(register{user: "stranger", auth: c.ask(register{user: "stranger", cseq: 1}).answer(t, register{user: "stranger"}, 1, "c"), cseq: 2}).want(t, status)
+		c.ask(register{user: "stranger", auth: c.ask(register{user: "stranger", cseq: 1}).answer(t, register{user: "stranger"}, 1, "c"), cseq: 2}).want(t, status)
 		if s := settled(t, r); s.Rejected != 2 || s.Accepted != 0 || s.Bindings != 0 {
 			t.Errorf("snapshot %+v", s)
 		}
