@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"unique"
 )
 
 // redacted is what every printed form of a Secret shows.
@@ -15,16 +16,31 @@ var ErrSecret = errors.New("a secret is never encoded")
 
 // Secret is a password, an HA1 or a token. It prints as a fixed word in every
 // form that Go prints, and refuses to be encoded (S-62).
-type Secret struct{ value string }
+//
+// The value is behind a handle because fmt does not call methods everywhere:
+// not on unexported fields, not for %p and not below a verb that does not fit.
+// There it prints what reflection finds, which is an address. Secrets with
+// equal values are equal with ==.
+type Secret struct{ value unique.Handle[string] }
 
 // NewSecret wraps a value.
-func NewSecret(value string) Secret { return Secret{value} }
+func NewSecret(value string) Secret {
+	if value == "" {
+		return Secret{}
+	}
+	return Secret{unique.Make(value)}
+}
 
 // Reveal gives the value to the code that computes with it.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.Empty() {
+		return ""
+	}
+	return s.value.Value()
+}
 
 // Empty tells whether there is no value.
-func (s Secret) Empty() bool { return s.value == "" }
+func (s Secret) Empty() bool { return s == Secret{} }
 
 // String implements fmt.Stringer.
 func (s Secret) String() string { return redacted }
@@ -46,8 +62,10 @@ func (s Secret) MarshalText() ([]byte, error) { return nil, ErrSecret }
 
 // UnmarshalJSON reads a JSON string: secrets are write-only (S-71).
 func (s *Secret) UnmarshalJSON(b []byte) error {
-	if err := json.Unmarshal(b, &s.value); err != nil {
+	var value string
+	if err := json.Unmarshal(b, &value); err != nil {
 		return errors.New("a secret must be a JSON string")
 	}
+	*s = NewSecret(value)
 	return nil
 }

@@ -301,6 +301,18 @@ func TestREG20AnInterruptedWithdrawalGoesOn(t *testing.T) {
 	}
 }
 
+func TestREG20AnotherRegistrarInheritsNothing(t *testing.T) {
+	w := newWorld(t, profile.Policy{})
+	w.do("declare", "slot", "response 420\n Unsupported: path", "response 423\n Min-Expires: 7200")
+	w.do(plain("a", "n1"), "offer", "response 403")
+	w.expect("declare row=r2 registrar=other", "ProfileChanged") // nothing is bound
+	s := w.State
+	if s.CallID != "" || s.CSeq != 0 || s.MinSeconds != 0 || s.Unproven != 0 || len(s.Dropped)+len(s.Challenge.Realms) != 0 || s.Halted {
+		t.Errorf("%+v", s)
+	}
+	w.expect("slot", "CallIDChosen", "cseq=1 expires=3600}")
+}
+
 func TestREG20ARemovalEndsTheFailuresBeforeIt(t *testing.T) {
 	w := registered(t, profile.Policy{})
 	w.do("withdraw", "offer", "response 503", "withdraw", "offer", "response 200")
