@@ -34,12 +34,16 @@ func (n *Node) Reload(ctx context.Context) error {
 	if err == nil {
 		err = n.Apply(ctx, desired)
 	}
-	if err == nil && n.admin != nil {
-		err = n.admin.Reload() // tokens and certificate
+	if err != nil {
+		err = fmt.Errorf("nothing changed: %w", err)
+	} else if n.admin != nil {
+		if err = n.admin.Reload(); err != nil {
+			err = fmt.Errorf("registrars and profiles were applied, tokens and certificate were not: %w", err)
+		}
 	}
 	n.metrics.Reloaded(err == nil, time.Now())
 	if err != nil {
-		n.log.Error("reload failed, nothing changed", "error", err)
+		n.log.Error("reload failed", "error", err)
 		return err
 	}
 	n.log.Info("reloaded")

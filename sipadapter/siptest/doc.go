@@ -33,6 +33,10 @@
 // bytes, several times or from another socket. SetDown makes the registrar
 // silent, unreachable or overloaded at run time.
 //
+// A Callee is the far end of calls, on the same sockets: it rings, accepts and
+// repeats its 200 until the ACK, gives way to CANCEL, ends on BYE, or does what
+// its own Behaviour says.
+//
 // # How it is built
 //
 // One goroutine reads the UDP socket, one each accepted connection, and they

@@ -74,6 +74,9 @@ type Options struct {
 	Outstanding time.Duration
 	// LogSize bounds Requests; 0 means 100,000, negative none.
 	LogSize int
+
+	// onACK is told of every ACK, for a Callee.
+	onACK func(*Request)
 }
 
 // Defaults and bounds.

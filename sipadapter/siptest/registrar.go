@@ -160,6 +160,9 @@ func (r *Registrar) receive(raw []byte, p peer) {
 		return
 	}
 	if req.Method == "ACK" {
+		if r.options.onACK != nil {
+			r.options.onACK(req)
+		}
 		return
 	}
 	known, again := r.account(req)
