@@ -17,12 +17,14 @@ import (
 
 func newRun() *cobra.Command {
 	var path string
+	var deregister bool
 	c := &cobra.Command{
 		Use:   "run --config FILE",
 		Short: "Run a node",
 		Long: `Run starts a node and keeps its profiles registered until it gets SIGTERM or
-SIGINT. Bindings stay at the registrars when it stops, unless shutdown.deregister
-says otherwise; a second signal ends the process at once.
+SIGINT. Bindings stay at the registrars when it stops, unless --deregister or
+shutdown.deregister says otherwise: then they are removed first, at the pace of
+each registrar. A second signal ends the process at once.
 
 SIGHUP, or POST /-/reload, reads the configuration again: registrars and profiles
 take effect at once, and only what changed is touched. The other sections need a
@@ -36,14 +38,15 @@ The log goes to the standard error.`,
 			if err := required(c, "config", path); err != nil {
 				return err
 			}
-			return runNode(c, path)
+			return runNode(c, path, deregister)
 		},
 	}
 	c.Flags().StringVarP(&path, "config", "c", "", "configuration `FILE`; see muster check --example")
+	c.Flags().BoolVar(&deregister, "deregister", false, "remove all bindings at shutdown, as shutdown.deregister does")
 	return c
 }
 
-func runNode(c *cobra.Command, path string) error {
+func runNode(c *cobra.Command, path string, deregister bool) error {
 	loaded, err := config.Load(path)
 	if err != nil {
 		fmt.Fprintln(c.ErrOrStderr(), err)
@@ -58,7 +61,9 @@ func runNode(c *cobra.Command, path string) error {
 	signal.Notify(hangUp, syscall.SIGHUP)
 	defer signal.Stop(hangUp)
 
-	node, err := muster.New(nodeOptions(loaded, log))
+	options := nodeOptions(loaded, log)
+	options.Deregister = options.Deregister || deregister
+	node, err := muster.New(options)
 	if err != nil {
 		return err
 	}
