@@ -45,7 +45,7 @@ func TestFlippedBytes(t *testing.T) {
 	t.Parallel()
 	flips := 40
 	if testing.Short() {
-		flips = 10
+		flips = 6
 	}
 	registrar := newRegistrar(t, siptest.Options{Authenticate: true})
 	ids := numbered(20)

@@ -3,6 +3,7 @@ package muster_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -107,7 +108,7 @@ func (r *reloading) quiet(do func(), ids ...string) {
 		before[id], views[id] = r.requests(id), view(r.t, r.node, id)
 	}
 	do()
-	time.Sleep(time.Second)
+	time.Sleep(500 * time.Millisecond)
 	for _, id := range ids {
 		v, was := view(r.t, r.node, id), views[id]
 		if n := r.requests(id) - before[id]; n != 0 {
@@ -116,6 +117,22 @@ func (r *reloading) quiet(do func(), ids ...string) {
 		if v.CallID != was.CallID || v.CSeq != was.CSeq || v.State != was.State {
 			r.t.Errorf("%s: Call-ID %s, CSeq %d, %s; before: %s, %d, %s", id, v.CallID, v.CSeq, v.State, was.CallID, was.CSeq, was.State)
 		}
+	}
+}
+
+// wantMetrics compares what the metrics count with what the API lists.
+func (r *reloading) wantMetrics() {
+	r.t.Helper()
+	page, err := r.node.Profiles(r.t.Context(), actors.Query{Limit: 1000})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	listed := map[string]float64{}
+	for _, p := range page.Profiles {
+		listed[p.State]++
+	}
+	if counted := profileStates(r.t, r.node); !maps.Equal(counted, listed) {
+		r.t.Errorf("the metrics count %v, the API lists %v", counted, listed)
 	}
 }
 
@@ -155,6 +172,7 @@ func TestReloadTouchesOnlyWhatChanged(t *testing.T) {
 	r.files.row("p1", func(d *actors.Declaration) { d.Disabled = false })
 	r.reload()
 	waitState(t, r.node, actors.StateRegistered, "p1")
+	r.wantMetrics()
 	wantInvariants(t, r.registrar)
 }
 
@@ -177,6 +195,7 @@ func TestReloadMovesProfiles(t *testing.T) {
 	r.quiet(r.reload, numbered(5)...)
 	r.restart()
 	r.quiet(func() {}, numbered(5)...)
+	r.wantMetrics()
 	wantInvariants(t, r.registrar)
 	wantInvariants(t, other)
 }
@@ -223,6 +242,7 @@ func TestReloadRemovesAndAddsRows(t *testing.T) {
 	if _, err := r.node.Profile(t.Context(), "p0"); !errors.Is(err, actors.ErrNotFound) {
 		t.Errorf("a profile that no file lists is back: %v", err)
 	}
+	r.wantMetrics()
 	wantInvariants(t, r.registrar)
 }
 
@@ -286,6 +306,7 @@ func TestReloadAndTheOperator(t *testing.T) {
 	if v := view(t, r.node, "p3"); v.Username != "" || v.ContactUser != "desk-p3" {
 		t.Errorf("user name %q, contact user %q: want those of the new row", v.Username, v.ContactUser)
 	}
+	r.wantMetrics()
 	wantInvariants(t, r.registrar)
 }
 
@@ -329,6 +350,7 @@ func TestReloadChangesSecrets(t *testing.T) {
 	r.files.row("late", func(d *actors.Declaration) { d.Password = messages.NewSecret("pw-late") })
 	r.quiet(r.reload, numbered(5)...)
 	waitState(t, r.node, actors.StateRegistered, "late")
+	r.wantMetrics()
 	wantInvariants(t, r.registrar)
 }
 
@@ -359,6 +381,7 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 			}
 		}, append(numbered(5), "own")...)
 	}
+	r.wantMetrics()
 	wantInvariants(t, r.registrar)
 }
 
@@ -425,5 +448,6 @@ func TestProfilesOfTheAPI(t *testing.T) {
 	waitState(t, r.node, actors.StateRegistered, "own")
 	r.restart()
 	r.refreshed("own")
+	r.wantMetrics()
 	wantInvariants(t, r.registrar)
 }

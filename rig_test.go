@@ -68,9 +68,13 @@ func numbered(n int) []string {
 	return ids
 }
 
-// startNode starts a node and stops it when the test ends.
+// startNode starts a node and stops it when the test ends. Unless the options
+// say so, the stop does not wait for what a silent registrar owes.
 func startNode(t *testing.T, o muster.Options) *muster.Node {
 	t.Helper()
+	if o.StopLimit == 0 {
+		o.StopLimit = 5 * time.Second
+	}
 	if o.DataDir == "" {
 		o.DataDir = t.TempDir() + "/data"
 	}
@@ -118,9 +122,16 @@ func view(t *testing.T, node *muster.Node, id string) actors.ProfileView {
 // waitState waits until all profiles are in the state.
 func waitState(t *testing.T, node *muster.Node, state string, ids ...string) {
 	t.Helper()
-	for _, id := range ids {
-		eventually(t, id+" becomes "+state, func() bool { return view(t, node, id).State == state })
+	waiting := ""
+	defer func() {
+		if waiting != "" { // it did not happen
+			t.Logf("%s:\n%s", waiting, story(t, node, waiting))
+		}
+	}()
+	for _, waiting = range ids {
+		eventually(t, waiting+" becomes "+state, func() bool { return view(t, node, waiting).State == state })
 	}
+	waiting = ""
 }
 
 // story is the history of a profile as text, oldest event first.

@@ -74,9 +74,9 @@ func TestStopWithRequestsInFlight(t *testing.T) {
 func TestStopWithdraws(t *testing.T) {
 	t.Parallel()
 	registrar := newRegistrar(t, siptest.Options{Authenticate: true, MaxRate: 100})
-	ids := numbered(100)
+	ids := numbered(40)
 	config := target(registrar)
-	config.Rate = 100
+	config.Rate = 80 // granted; a commit between grant and request blurs it a little
 	options := muster.Options{
 		DataDir: t.TempDir() + "/data", Deregister: true,
 		Desired: muster.Desired{Registrars: []actors.Registrar{config}, Profiles: rows(ids...)},

@@ -330,3 +330,33 @@ func TestFarmBindingLapsesDuringAnOutage(t *testing.T) {
 		w.stop()
 	})
 }
+
+// TestFarmKilledWithLiveBindingsIsQuiet: also the refreshes that a kill
+// interrupted wait a minute, because their bindings are alive.
+func TestFarmKilledWithLiveBindingsIsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", Rate: -1})
+		w.start()
+		w.declare(100)
+		time.Sleep(10 * time.Second)
+		w.registrar.set(func(r *fakeRegistrar) { r.delay = 300 * time.Millisecond })
+		for i := range 50 {
+			if _, err := w.farm.Do(t.Context(), fmt.Sprintf("p%d", i), profile.Refresh{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(150 * time.Millisecond)
+		w.kill()
+		before := w.registrar.seen()
+		w.start()
+		time.Sleep(time.Minute)
+		if n := w.registrar.seen() - before; n != 0 {
+			t.Errorf("%d requests in the first minute after a kill with live bindings, want 0", n)
+		}
+		w.wantStates(map[string]int{StateRegistered: 100})
+		time.Sleep(time.Hour)
+		w.wantStates(map[string]int{StateRegistered: 100})
+		w.registrar.check()
+		w.stop()
+	})
+}

@@ -29,27 +29,26 @@ type block struct {
 }
 
 // Scripts runs every script of a folder as a subtest, each on a machine of its
-// own, and returns the text of all of them and the arrows they went along.
-func Scripts(t *testing.T, dir string) (texts map[string]string, arrows map[Arrow]int) {
+// own, and returns the arrows they went along.
+func Scripts(t *testing.T, dir string) map[Arrow]int {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.txt"))
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no scripts in %s: %v", dir, err)
 	}
-	texts, arrows = map[string]string{}, map[Arrow]int{}
+	arrows := map[Arrow]int{}
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		texts[filepath.Base(path)] = string(text)
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
 			m := New(profile.Policy{})
 			m.Arrows = arrows
 			runScript(t, m, path, string(text))
 		})
 	}
-	return texts, arrows
+	return arrows
 }
 
 func runScript(t *testing.T, m *Machine, path, text string) {
