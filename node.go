@@ -320,6 +320,15 @@ func (j journal) Load(ctx context.Context, stream string) ([]byte, uint64, []*me
 	return b, version, events, err
 }
 
+// History implements actors.Journal.
+func (j journal) History(ctx context.Context, stream string, before uint64, yield func(*messages.Envelope) bool) error {
+	err := j.Store.History(ctx, stream, before, yield)
+	if errors.Is(err, store.ErrFailed) {
+		err = fmt.Errorf("%w: %w", actors.ErrStoreFailed, err)
+	}
+	return err
+}
+
 // Replay implements actors.Journal.
 func (j journal) Replay(ctx context.Context, r actors.Replayer) error { return j.Store.Replay(ctx, r) }
 
