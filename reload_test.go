@@ -320,6 +320,10 @@ func (r *reloading) successes(id string) int {
 // and waits until it succeeds.
 func (r *reloading) refreshed(id string) {
 	r.t.Helper()
+	eventually(r.t, id+" has nothing under way", func() bool {
+		v := view(r.t, r.node, id)
+		return v.NextAttemptAt != nil && time.Until(*v.NextAttemptAt) > time.Second
+	})
 	r.registrar.Restart()
 	before := r.successes(id)
 	if _, err := r.node.RefreshProfile(r.t.Context(), id); err != nil {
