@@ -10,15 +10,14 @@ notes=${CI_NOTES:-/dev/stderr}
 
 .tools/buf lint
 
-mkdir -p "$scratch/new/messages"
-cp buf.yaml buf.gen.yaml "$scratch/new"
-cp messages/*.proto "$scratch/new/messages"
+protos=$(git ls-files --cached --others --exclude-standard '*.proto')
+mkdir "$scratch/new" "$scratch/old"
+cp --parents buf.yaml buf.gen.yaml $protos "$scratch/new"
 ln -s "$PWD/.tools" "$scratch/new/.tools"
 (cd "$scratch/new" && .tools/buf generate)
-mkdir "$scratch/old"
-cp messages/*.pb.go "$scratch/old"
-rm "$scratch/new/messages"/*.proto
-if ! diff -ru "$scratch/old" "$scratch/new/messages"; then
+cp --parents $(git ls-files --cached --others --exclude-standard '*.pb.go') "$scratch/old"
+(cd "$scratch/new" && rm -r .tools buf.yaml buf.gen.yaml $protos)
+if ! diff -ru "$scratch/old" "$scratch/new"; then
 	echo "the generated code is out of date: make generate" >&2
 	exit 1
 fi
@@ -32,7 +31,7 @@ for ref in HEAD HEAD~1 "$(git describe --tags --abbrev=0 2>/dev/null || true)"; 
 		continue
 	fi
 	mkdir "$scratch/base"
-	git archive "$ref" buf.yaml messages | tar -x -C "$scratch/base"
+	git archive "$ref" buf.yaml $(git ls-tree -r --name-only "$ref" | grep '\.proto$') | tar -x -C "$scratch/base"
 	.tools/buf breaking --against "$scratch/base"
 	rm -r "$scratch/base"
 	echo "nothing breaks against $ref"

@@ -20,6 +20,7 @@ tool() { # NAME PACKAGE VERSION
 tool buf github.com/bufbuild/buf/cmd/buf v1.75.0
 tool protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go v1.36.12
 tool protoc-gen-go-vtproto github.com/planetscale/vtprotobuf/cmd/protoc-gen-go-vtproto v0.6.0
+tool protoc-gen-go-grpc google.golang.org/grpc/cmd/protoc-gen-go-grpc v1.6.2
 tool gofumpt mvdan.cc/gofumpt v0.12.0
 tool golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint v2.15.0
 echo "the tools are there, as pinned"

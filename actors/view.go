@@ -55,7 +55,9 @@ type Declaration struct {
 	ContactUser string
 	// Expires is the wanted expiry; zero means the registrar's.
 	Expires time.Duration
-	// Handlers default to "digest".
+	// Handlers default to the registrar's. Each is "digest", the name of an
+	// xSP, or a chain such as "token-service>digest", in which the next one is
+	// asked when one refuses for good.
 	RegistrationHandler string
 	SessionHandler      string
 	// NoRegister is true for a profile that only places and takes sessions.
@@ -145,6 +147,20 @@ type RegistrarView struct {
 	State        string     `json:"state" enum:"up,silent,down,retry_after"`
 	RetryAfter   *time.Time `json:"retry_after,omitempty"`
 	LastResponse *time.Time `json:"last_response,omitempty"`
+	// RegistrationHandler and SessionHandler answer for profiles that name none.
+	RegistrationHandler string `json:"registration_handler"`
+	SessionHandler      string `json:"session_handler"`
+	// Answers tells who answered the challenges of this target, by handler,
+	// since the node started.
+	Answers map[string]AnswersView `json:"answers"`
+}
+
+// AnswersView counts what became of the questions to one handler.
+type AnswersView struct {
+	Answered uint64  `json:"answered"`
+	Refused  uint64  `json:"refused"`
+	Failed   uint64  `json:"failed"`
+	MeanMS   float64 `json:"mean_ms" doc:"mean time to an answer in milliseconds"`
 }
 
 // Registrar is the configuration of one target.
@@ -172,6 +188,10 @@ type Registrar struct {
 	RequireProof bool
 	// AllowDowngrade answers a weaker algorithm than the realm once asked.
 	AllowDowngrade bool
+	// RegistrationHandler and SessionHandler answer the challenges to profiles
+	// that name none: "digest", the name of an xSP, or a chain of them such as
+	// "token-service>digest"; empty means "digest".
+	RegistrationHandler, SessionHandler string
 	// RetryBase and RetryMax shape the back-off (RFC 5626 §4.5); 0 means 30 s
 	// and 1800 s.
 	RetryBase, RetryMax time.Duration

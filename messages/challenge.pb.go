@@ -495,8 +495,12 @@ type AuthAnswer struct {
 	Answered  []uint32               `protobuf:"varint,2,rep,packed,name=answered,proto3" json:"answered,omitempty"`
 	Mutations []*HeaderMutation      `protobuf:"bytes,3,rep,name=mutations,proto3" json:"mutations,omitempty"`
 	// proofs are the values that the server must return to prove that it knows
-	// the secret as well (rspauth, RFC 7616 §3.5). They never leave the node.
-	Proofs        []*ExpectedProof `protobuf:"bytes,4,rep,name=proofs,proto3" json:"proofs,omitempty"`
+	// the secret as well (rspauth, RFC 7616 §3.5). They are never recorded.
+	Proofs []*ExpectedProof `protobuf:"bytes,4,rep,name=proofs,proto3" json:"proofs,omitempty"`
+	// preemptive says that the authenticator can be asked again before the first
+	// request of the next refresh, with these challenges and a higher
+	// nonce_count, which saves a round trip. Such a question has status_code 0.
+	Preemptive    bool `protobuf:"varint,5,opt,name=preemptive,proto3" json:"preemptive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -557,6 +561,13 @@ func (x *AuthAnswer) GetProofs() []*ExpectedProof {
 		return x.Proofs
 	}
 	return nil
+}
+
+func (x *AuthAnswer) GetPreemptive() bool {
+	if x != nil {
+		return x.Preemptive
+	}
+	return false
 }
 
 // ExpectedProof is what a matching (Proxy-)Authentication-Info must carry.
@@ -682,7 +693,8 @@ func (x *AuthRefusal) GetRefusal() *Refusal {
 }
 
 // Refusal is why. With retry_after_seconds the request is tried again after
-// that time; without, the profile is rejected.
+// that time; without, the next handler of the profile's chain is asked, and
+// after the last one the profile is rejected.
 type Refusal struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Reason            string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -735,6 +747,93 @@ func (x *Refusal) GetRetryAfterSeconds() uint32 {
 	return 0
 }
 
+// AuthReply is AuthAnswer and AuthRefusal in one, for the ways that have one
+// kind of reply: gRPC and the webhook. With refusal the other fields but ref
+// are ignored.
+type AuthReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           string                 `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Answered      []uint32               `protobuf:"varint,2,rep,packed,name=answered,proto3" json:"answered,omitempty"`
+	Mutations     []*HeaderMutation      `protobuf:"bytes,3,rep,name=mutations,proto3" json:"mutations,omitempty"`
+	Proofs        []*ExpectedProof       `protobuf:"bytes,4,rep,name=proofs,proto3" json:"proofs,omitempty"`
+	Preemptive    bool                   `protobuf:"varint,5,opt,name=preemptive,proto3" json:"preemptive,omitempty"`
+	Refusal       *Refusal               `protobuf:"bytes,6,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthReply) Reset() {
+	*x = AuthReply{}
+	mi := &file_messages_challenge_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthReply) ProtoMessage() {}
+
+func (x *AuthReply) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_challenge_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthReply.ProtoReflect.Descriptor instead.
+func (*AuthReply) Descriptor() ([]byte, []int) {
+	return file_messages_challenge_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AuthReply) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *AuthReply) GetAnswered() []uint32 {
+	if x != nil {
+		return x.Answered
+	}
+	return nil
+}
+
+func (x *AuthReply) GetMutations() []*HeaderMutation {
+	if x != nil {
+		return x.Mutations
+	}
+	return nil
+}
+
+func (x *AuthReply) GetProofs() []*ExpectedProof {
+	if x != nil {
+		return x.Proofs
+	}
+	return nil
+}
+
+func (x *AuthReply) GetPreemptive() bool {
+	if x != nil {
+		return x.Preemptive
+	}
+	return false
+}
+
+func (x *AuthReply) GetRefusal() *Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
 var File_messages_challenge_proto protoreflect.FileDescriptor
 
 const file_messages_challenge_proto_rawDesc = "" +
@@ -780,13 +879,16 @@ const file_messages_challenge_proto_rawDesc = "" +
 	"\x0eHeaderMutation\x12\x1d\n" +
 	"\x02op\x18\x01 \x01(\x0e2\r.muster.v1.OpR\x02op\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\tR\x05value\"\xa5\x01\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\"\xc5\x01\n" +
 	"\n" +
 	"AuthAnswer\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x1a\n" +
 	"\banswered\x18\x02 \x03(\rR\banswered\x127\n" +
 	"\tmutations\x18\x03 \x03(\v2\x19.muster.v1.HeaderMutationR\tmutations\x120\n" +
-	"\x06proofs\x18\x04 \x03(\v2\x18.muster.v1.ExpectedProofR\x06proofs\"\x8a\x01\n" +
+	"\x06proofs\x18\x04 \x03(\v2\x18.muster.v1.ExpectedProofR\x06proofs\x12\x1e\n" +
+	"\n" +
+	"preemptive\x18\x05 \x01(\bR\n" +
+	"preemptive\"\x8a\x01\n" +
 	"\rExpectedProof\x12&\n" +
 	"\x05space\x18\x01 \x01(\x0e2\x10.muster.v1.SpaceR\x05space\x12\x18\n" +
 	"\arspauth\x18\x02 \x01(\tR\arspauth\x12\x16\n" +
@@ -798,7 +900,16 @@ const file_messages_challenge_proto_rawDesc = "" +
 	"\arefusal\x18\x02 \x01(\v2\x12.muster.v1.RefusalR\arefusal\"Q\n" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12.\n" +
-	"\x13retry_after_seconds\x18\x02 \x01(\rR\x11retryAfterSeconds*5\n" +
+	"\x13retry_after_seconds\x18\x02 \x01(\rR\x11retryAfterSeconds\"\xf2\x01\n" +
+	"\tAuthReply\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x1a\n" +
+	"\banswered\x18\x02 \x03(\rR\banswered\x127\n" +
+	"\tmutations\x18\x03 \x03(\v2\x19.muster.v1.HeaderMutationR\tmutations\x120\n" +
+	"\x06proofs\x18\x04 \x03(\v2\x18.muster.v1.ExpectedProofR\x06proofs\x12\x1e\n" +
+	"\n" +
+	"preemptive\x18\x05 \x01(\bR\n" +
+	"preemptive\x12,\n" +
+	"\arefusal\x18\x06 \x01(\v2\x12.muster.v1.RefusalR\arefusal*5\n" +
 	"\x05Space\x12\x15\n" +
 	"\x11SPACE_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +
@@ -828,7 +939,7 @@ func file_messages_challenge_proto_rawDescGZIP() []byte {
 }
 
 var file_messages_challenge_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_messages_challenge_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_messages_challenge_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_messages_challenge_proto_goTypes = []any{
 	(Space)(0),                    // 0: muster.v1.Space
 	(Purpose)(0),                  // 1: muster.v1.Purpose
@@ -840,27 +951,31 @@ var file_messages_challenge_proto_goTypes = []any{
 	(*ExpectedProof)(nil),         // 7: muster.v1.ExpectedProof
 	(*AuthRefusal)(nil),           // 8: muster.v1.AuthRefusal
 	(*Refusal)(nil),               // 9: muster.v1.Refusal
-	nil,                           // 10: muster.v1.AuthChallenge.BodyHashesEntry
-	nil,                           // 11: muster.v1.Challenge.ParamsEntry
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*AuthReply)(nil),             // 10: muster.v1.AuthReply
+	nil,                           // 11: muster.v1.AuthChallenge.BodyHashesEntry
+	nil,                           // 12: muster.v1.Challenge.ParamsEntry
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_messages_challenge_proto_depIdxs = []int32{
 	1,  // 0: muster.v1.AuthChallenge.purpose:type_name -> muster.v1.Purpose
-	12, // 1: muster.v1.AuthChallenge.deadline:type_name -> google.protobuf.Timestamp
+	13, // 1: muster.v1.AuthChallenge.deadline:type_name -> google.protobuf.Timestamp
 	4,  // 2: muster.v1.AuthChallenge.challenges:type_name -> muster.v1.Challenge
-	10, // 3: muster.v1.AuthChallenge.body_hashes:type_name -> muster.v1.AuthChallenge.BodyHashesEntry
+	11, // 3: muster.v1.AuthChallenge.body_hashes:type_name -> muster.v1.AuthChallenge.BodyHashesEntry
 	0,  // 4: muster.v1.Challenge.space:type_name -> muster.v1.Space
-	11, // 5: muster.v1.Challenge.params:type_name -> muster.v1.Challenge.ParamsEntry
+	12, // 5: muster.v1.Challenge.params:type_name -> muster.v1.Challenge.ParamsEntry
 	2,  // 6: muster.v1.HeaderMutation.op:type_name -> muster.v1.Op
 	5,  // 7: muster.v1.AuthAnswer.mutations:type_name -> muster.v1.HeaderMutation
 	7,  // 8: muster.v1.AuthAnswer.proofs:type_name -> muster.v1.ExpectedProof
 	0,  // 9: muster.v1.ExpectedProof.space:type_name -> muster.v1.Space
 	9,  // 10: muster.v1.AuthRefusal.refusal:type_name -> muster.v1.Refusal
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	5,  // 11: muster.v1.AuthReply.mutations:type_name -> muster.v1.HeaderMutation
+	7,  // 12: muster.v1.AuthReply.proofs:type_name -> muster.v1.ExpectedProof
+	9,  // 13: muster.v1.AuthReply.refusal:type_name -> muster.v1.Refusal
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_messages_challenge_proto_init() }
@@ -874,7 +989,7 @@ func file_messages_challenge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_messages_challenge_proto_rawDesc), len(file_messages_challenge_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -192,6 +192,8 @@ type ProfileEvent struct {
 	//	*ProfileEvent_IntervalRaised
 	//	*ProfileEvent_Redirected
 	//	*ProfileEvent_RequestAdapted
+	//	*ProfileEvent_CredentialsDeclined
+	//	*ProfileEvent_SecuritySet
 	Event         isProfileEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -441,6 +443,24 @@ func (x *ProfileEvent) GetRequestAdapted() *RequestAdapted {
 	return nil
 }
 
+func (x *ProfileEvent) GetCredentialsDeclined() *CredentialsDeclined {
+	if x != nil {
+		if x, ok := x.Event.(*ProfileEvent_CredentialsDeclined); ok {
+			return x.CredentialsDeclined
+		}
+	}
+	return nil
+}
+
+func (x *ProfileEvent) GetSecuritySet() *SecuritySet {
+	if x != nil {
+		if x, ok := x.Event.(*ProfileEvent_SecuritySet); ok {
+			return x.SecuritySet
+		}
+	}
+	return nil
+}
+
 type isProfileEvent_Event interface {
 	isProfileEvent_Event()
 }
@@ -537,6 +557,14 @@ type ProfileEvent_RequestAdapted struct {
 	RequestAdapted *RequestAdapted `protobuf:"bytes,23,opt,name=request_adapted,json=requestAdapted,proto3,oneof"`
 }
 
+type ProfileEvent_CredentialsDeclined struct {
+	CredentialsDeclined *CredentialsDeclined `protobuf:"bytes,24,opt,name=credentials_declined,json=credentialsDeclined,proto3,oneof"`
+}
+
+type ProfileEvent_SecuritySet struct {
+	SecuritySet *SecuritySet `protobuf:"bytes,25,opt,name=security_set,json=securitySet,proto3,oneof"`
+}
+
 func (*ProfileEvent_Added) isProfileEvent_Event() {}
 
 func (*ProfileEvent_Changed) isProfileEvent_Event() {}
@@ -582,6 +610,10 @@ func (*ProfileEvent_IntervalRaised) isProfileEvent_Event() {}
 func (*ProfileEvent_Redirected) isProfileEvent_Event() {}
 
 func (*ProfileEvent_RequestAdapted) isProfileEvent_Event() {}
+
+func (*ProfileEvent_CredentialsDeclined) isProfileEvent_Event() {}
+
+func (*ProfileEvent_SecuritySet) isProfileEvent_Event() {}
 
 // ProfileSpec is what an operator declares about a profile. No secret is ever
 // part of it.
@@ -1123,7 +1155,10 @@ type AttemptStarted struct {
 	Handler string        `protobuf:"bytes,7,opt,name=handler,proto3" json:"handler,omitempty"`
 	// guard_at_ms is when the attempt is given up if nothing is heard from the
 	// adapter.
-	GuardAtMs     int64 `protobuf:"varint,8,opt,name=guard_at_ms,json=guardAtMs,proto3" json:"guard_at_ms,omitempty"`
+	GuardAtMs int64 `protobuf:"varint,8,opt,name=guard_at_ms,json=guardAtMs,proto3" json:"guard_at_ms,omitempty"`
+	// answer_by_ms is when an xSP that has not answered counts as silent; 0 for
+	// the DigestActor, which is never silent.
+	AnswerByMs    int64 `protobuf:"varint,9,opt,name=answer_by_ms,json=answerByMs,proto3" json:"answer_by_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1210,6 +1245,13 @@ func (x *AttemptStarted) GetHandler() string {
 func (x *AttemptStarted) GetGuardAtMs() int64 {
 	if x != nil {
 		return x.GuardAtMs
+	}
+	return 0
+}
+
+func (x *AttemptStarted) GetAnswerByMs() int64 {
+	if x != nil {
+		return x.AnswerByMs
 	}
 	return 0
 }
@@ -1396,13 +1438,21 @@ func (x *RecordedChallenge) GetIgnored() string {
 	return ""
 }
 
-// CredentialsSupplied tells who answered; not recorded for the DigestActor,
-// whose answer AttemptStarted already explains.
+// CredentialsSupplied tells who answered; not recorded for the DigestActor
+// when it answered all, which AttemptStarted already explains.
 type CredentialsSupplied struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Attempt       uint64                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Handler       string                 `protobuf:"bytes,2,opt,name=handler,proto3" json:"handler,omitempty"`
-	ElapsedMs     uint32                 `protobuf:"varint,3,opt,name=elapsed_ms,json=elapsedMs,proto3" json:"elapsed_ms,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Attempt   uint64                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Handler   string                 `protobuf:"bytes,2,opt,name=handler,proto3" json:"handler,omitempty"`
+	ElapsedMs uint32                 `protobuf:"varint,3,opt,name=elapsed_ms,json=elapsedMs,proto3" json:"elapsed_ms,omitempty"`
+	// unanswered are the realms that were asked for and that the request carries
+	// no credentials for.
+	Unanswered []*NonceCount `protobuf:"bytes,4,rep,name=unanswered,proto3" json:"unanswered,omitempty"`
+	// headers are the names of the headers that the answer changes.
+	Headers []string `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty"`
+	// preemptive says that this handler may be asked before the first request of
+	// the next chain.
+	Preemptive    bool `protobuf:"varint,6,opt,name=preemptive,proto3" json:"preemptive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1458,19 +1508,130 @@ func (x *CredentialsSupplied) GetElapsedMs() uint32 {
 	return 0
 }
 
+func (x *CredentialsSupplied) GetUnanswered() []*NonceCount {
+	if x != nil {
+		return x.Unanswered
+	}
+	return nil
+}
+
+func (x *CredentialsSupplied) GetHeaders() []string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *CredentialsSupplied) GetPreemptive() bool {
+	if x != nil {
+		return x.Preemptive
+	}
+	return false
+}
+
+// CredentialsDeclined says that a handler refused and the next one of the
+// profile's chain is asked.
+type CredentialsDeclined struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Attempt uint64                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Handler string                 `protobuf:"bytes,2,opt,name=handler,proto3" json:"handler,omitempty"`
+	Reason  string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// detail is the handler's own word, cut to printable characters.
+	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	Next          string `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
+	AnswerByMs    int64  `protobuf:"varint,6,opt,name=answer_by_ms,json=answerByMs,proto3" json:"answer_by_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CredentialsDeclined) Reset() {
+	*x = CredentialsDeclined{}
+	mi := &file_messages_event_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CredentialsDeclined) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CredentialsDeclined) ProtoMessage() {}
+
+func (x *CredentialsDeclined) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_event_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CredentialsDeclined.ProtoReflect.Descriptor instead.
+func (*CredentialsDeclined) Descriptor() ([]byte, []int) {
+	return file_messages_event_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CredentialsDeclined) GetAttempt() uint64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *CredentialsDeclined) GetHandler() string {
+	if x != nil {
+		return x.Handler
+	}
+	return ""
+}
+
+func (x *CredentialsDeclined) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *CredentialsDeclined) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *CredentialsDeclined) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *CredentialsDeclined) GetAnswerByMs() int64 {
+	if x != nil {
+		return x.AnswerByMs
+	}
+	return 0
+}
+
 // CredentialsRefused says that the attempt's request never left.
 type CredentialsRefused struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Attempt       uint64                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Handler       string                 `protobuf:"bytes,2,opt,name=handler,proto3" json:"handler,omitempty"`
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Attempt uint64                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Handler string                 `protobuf:"bytes,2,opt,name=handler,proto3" json:"handler,omitempty"`
+	Reason  string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// detail is the handler's own word or what was wrong with its answer, with
+	// header names only, cut to printable characters.
+	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CredentialsRefused) Reset() {
 	*x = CredentialsRefused{}
-	mi := &file_messages_event_proto_msgTypes[17]
+	mi := &file_messages_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1643,7 @@ func (x *CredentialsRefused) String() string {
 func (*CredentialsRefused) ProtoMessage() {}
 
 func (x *CredentialsRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[17]
+	mi := &file_messages_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1656,7 @@ func (x *CredentialsRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialsRefused.ProtoReflect.Descriptor instead.
 func (*CredentialsRefused) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{17}
+	return file_messages_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CredentialsRefused) GetAttempt() uint64 {
@@ -1519,6 +1680,67 @@ func (x *CredentialsRefused) GetReason() string {
 	return ""
 }
 
+func (x *CredentialsRefused) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// SecuritySet says who answers challenges from the next attempt on, as an
+// operator chose. Empty means the registrar's default.
+type SecuritySet struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	RegistrationHandler string                 `protobuf:"bytes,1,opt,name=registration_handler,json=registrationHandler,proto3" json:"registration_handler,omitempty"`
+	SessionHandler      string                 `protobuf:"bytes,2,opt,name=session_handler,json=sessionHandler,proto3" json:"session_handler,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *SecuritySet) Reset() {
+	*x = SecuritySet{}
+	mi := &file_messages_event_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecuritySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecuritySet) ProtoMessage() {}
+
+func (x *SecuritySet) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_event_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecuritySet.ProtoReflect.Descriptor instead.
+func (*SecuritySet) Descriptor() ([]byte, []int) {
+	return file_messages_event_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SecuritySet) GetRegistrationHandler() string {
+	if x != nil {
+		return x.RegistrationHandler
+	}
+	return ""
+}
+
+func (x *SecuritySet) GetSessionHandler() string {
+	if x != nil {
+		return x.SessionHandler
+	}
+	return ""
+}
+
 type BindingGranted struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Attempt        uint64                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
@@ -1537,7 +1759,7 @@ type BindingGranted struct {
 
 func (x *BindingGranted) Reset() {
 	*x = BindingGranted{}
-	mi := &file_messages_event_proto_msgTypes[18]
+	mi := &file_messages_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1771,7 @@ func (x *BindingGranted) String() string {
 func (*BindingGranted) ProtoMessage() {}
 
 func (x *BindingGranted) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[18]
+	mi := &file_messages_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1784,7 @@ func (x *BindingGranted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindingGranted.ProtoReflect.Descriptor instead.
 func (*BindingGranted) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{18}
+	return file_messages_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BindingGranted) GetAttempt() uint64 {
@@ -1631,7 +1853,7 @@ type NextNonce struct {
 
 func (x *NextNonce) Reset() {
 	*x = NextNonce{}
-	mi := &file_messages_event_proto_msgTypes[19]
+	mi := &file_messages_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1865,7 @@ func (x *NextNonce) String() string {
 func (*NextNonce) ProtoMessage() {}
 
 func (x *NextNonce) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[19]
+	mi := &file_messages_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1878,7 @@ func (x *NextNonce) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextNonce.ProtoReflect.Descriptor instead.
 func (*NextNonce) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{19}
+	return file_messages_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *NextNonce) GetSpace() Space {
@@ -1683,7 +1905,7 @@ type BindingRemoved struct {
 
 func (x *BindingRemoved) Reset() {
 	*x = BindingRemoved{}
-	mi := &file_messages_event_proto_msgTypes[20]
+	mi := &file_messages_event_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +1917,7 @@ func (x *BindingRemoved) String() string {
 func (*BindingRemoved) ProtoMessage() {}
 
 func (x *BindingRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[20]
+	mi := &file_messages_event_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +1930,7 @@ func (x *BindingRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindingRemoved.ProtoReflect.Descriptor instead.
 func (*BindingRemoved) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{20}
+	return file_messages_event_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BindingRemoved) GetAttempt() uint64 {
@@ -1736,7 +1958,7 @@ type BindingLapsed struct {
 
 func (x *BindingLapsed) Reset() {
 	*x = BindingLapsed{}
-	mi := &file_messages_event_proto_msgTypes[21]
+	mi := &file_messages_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1970,7 @@ func (x *BindingLapsed) String() string {
 func (*BindingLapsed) ProtoMessage() {}
 
 func (x *BindingLapsed) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[21]
+	mi := &file_messages_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1983,7 @@ func (x *BindingLapsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindingLapsed.ProtoReflect.Descriptor instead.
 func (*BindingLapsed) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{21}
+	return file_messages_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BindingLapsed) GetInDoubt() bool {
@@ -1781,7 +2003,7 @@ type BindingsFetched struct {
 
 func (x *BindingsFetched) Reset() {
 	*x = BindingsFetched{}
-	mi := &file_messages_event_proto_msgTypes[22]
+	mi := &file_messages_event_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +2015,7 @@ func (x *BindingsFetched) String() string {
 func (*BindingsFetched) ProtoMessage() {}
 
 func (x *BindingsFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[22]
+	mi := &file_messages_event_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +2028,7 @@ func (x *BindingsFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindingsFetched.ProtoReflect.Descriptor instead.
 func (*BindingsFetched) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{22}
+	return file_messages_event_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BindingsFetched) GetAttempt() uint64 {
@@ -1836,7 +2058,7 @@ type AttemptFailed struct {
 
 func (x *AttemptFailed) Reset() {
 	*x = AttemptFailed{}
-	mi := &file_messages_event_proto_msgTypes[23]
+	mi := &file_messages_event_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +2070,7 @@ func (x *AttemptFailed) String() string {
 func (*AttemptFailed) ProtoMessage() {}
 
 func (x *AttemptFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[23]
+	mi := &file_messages_event_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +2083,7 @@ func (x *AttemptFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptFailed.ProtoReflect.Descriptor instead.
 func (*AttemptFailed) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{23}
+	return file_messages_event_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AttemptFailed) GetAttempt() uint64 {
@@ -1903,7 +2125,7 @@ type AttemptInterrupted struct {
 
 func (x *AttemptInterrupted) Reset() {
 	*x = AttemptInterrupted{}
-	mi := &file_messages_event_proto_msgTypes[24]
+	mi := &file_messages_event_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2137,7 @@ func (x *AttemptInterrupted) String() string {
 func (*AttemptInterrupted) ProtoMessage() {}
 
 func (x *AttemptInterrupted) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[24]
+	mi := &file_messages_event_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2150,7 @@ func (x *AttemptInterrupted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptInterrupted.ProtoReflect.Descriptor instead.
 func (*AttemptInterrupted) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{24}
+	return file_messages_event_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AttemptInterrupted) GetAttempt() uint64 {
@@ -1959,7 +2181,7 @@ type ProfileHalted struct {
 
 func (x *ProfileHalted) Reset() {
 	*x = ProfileHalted{}
-	mi := &file_messages_event_proto_msgTypes[25]
+	mi := &file_messages_event_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2193,7 @@ func (x *ProfileHalted) String() string {
 func (*ProfileHalted) ProtoMessage() {}
 
 func (x *ProfileHalted) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[25]
+	mi := &file_messages_event_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2206,7 @@ func (x *ProfileHalted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileHalted.ProtoReflect.Descriptor instead.
 func (*ProfileHalted) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{25}
+	return file_messages_event_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ProfileHalted) GetAttempt() uint64 {
@@ -2025,7 +2247,7 @@ type IntervalRaised struct {
 
 func (x *IntervalRaised) Reset() {
 	*x = IntervalRaised{}
-	mi := &file_messages_event_proto_msgTypes[26]
+	mi := &file_messages_event_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2259,7 @@ func (x *IntervalRaised) String() string {
 func (*IntervalRaised) ProtoMessage() {}
 
 func (x *IntervalRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[26]
+	mi := &file_messages_event_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2272,7 @@ func (x *IntervalRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntervalRaised.ProtoReflect.Descriptor instead.
 func (*IntervalRaised) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{26}
+	return file_messages_event_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *IntervalRaised) GetAttempt() uint64 {
@@ -2078,7 +2300,7 @@ type Redirected struct {
 
 func (x *Redirected) Reset() {
 	*x = Redirected{}
-	mi := &file_messages_event_proto_msgTypes[27]
+	mi := &file_messages_event_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2312,7 @@ func (x *Redirected) String() string {
 func (*Redirected) ProtoMessage() {}
 
 func (x *Redirected) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[27]
+	mi := &file_messages_event_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2325,7 @@ func (x *Redirected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirected.ProtoReflect.Descriptor instead.
 func (*Redirected) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{27}
+	return file_messages_event_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Redirected) GetAttempt() uint64 {
@@ -2139,7 +2361,7 @@ type RequestAdapted struct {
 
 func (x *RequestAdapted) Reset() {
 	*x = RequestAdapted{}
-	mi := &file_messages_event_proto_msgTypes[28]
+	mi := &file_messages_event_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2373,7 @@ func (x *RequestAdapted) String() string {
 func (*RequestAdapted) ProtoMessage() {}
 
 func (x *RequestAdapted) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[28]
+	mi := &file_messages_event_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2386,7 @@ func (x *RequestAdapted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestAdapted.ProtoReflect.Descriptor instead.
 func (*RequestAdapted) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{28}
+	return file_messages_event_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RequestAdapted) GetAttempt() uint64 {
@@ -2200,7 +2422,7 @@ const file_messages_event_proto_rawDesc = "" +
 	"\bprevious\x18\x04 \x01(\x04R\bprevious\x12 \n" +
 	"\fat_unix_nano\x18\x05 \x01(\x03R\n" +
 	"atUnixNano\x121\n" +
-	"\aprofile\x18\x06 \x01(\v2\x17.muster.v1.ProfileEventR\aprofile\"\xa8\f\n" +
+	"\aprofile\x18\x06 \x01(\v2\x17.muster.v1.ProfileEventR\aprofile\"\xba\r\n" +
 	"\fProfileEvent\x12/\n" +
 	"\x05added\x18\x01 \x01(\v2\x17.muster.v1.ProfileAddedH\x00R\x05added\x125\n" +
 	"\achanged\x18\x02 \x01(\v2\x19.muster.v1.ProfileChangedH\x00R\achanged\x125\n" +
@@ -2227,7 +2449,9 @@ const file_messages_event_proto_rawDesc = "" +
 	"\n" +
 	"redirected\x18\x16 \x01(\v2\x15.muster.v1.RedirectedH\x00R\n" +
 	"redirected\x12D\n" +
-	"\x0frequest_adapted\x18\x17 \x01(\v2\x19.muster.v1.RequestAdaptedH\x00R\x0erequestAdaptedB\a\n" +
+	"\x0frequest_adapted\x18\x17 \x01(\v2\x19.muster.v1.RequestAdaptedH\x00R\x0erequestAdapted\x12S\n" +
+	"\x14credentials_declined\x18\x18 \x01(\v2\x1e.muster.v1.CredentialsDeclinedH\x00R\x13credentialsDeclined\x12;\n" +
+	"\fsecurity_set\x18\x19 \x01(\v2\x16.muster.v1.SecuritySetH\x00R\vsecuritySetB\a\n" +
 	"\x05event\"\x9d\x02\n" +
 	"\vProfileSpec\x12\x10\n" +
 	"\x03aor\x18\x01 \x01(\tR\x03aor\x12\x1c\n" +
@@ -2258,7 +2482,7 @@ const file_messages_event_proto_rawDesc = "" +
 	"\x10RefreshRequested\"B\n" +
 	"\fCallIDChosen\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x19\n" +
-	"\bfrom_tag\x18\x02 \x01(\tR\afromTag\"\x9d\x02\n" +
+	"\bfrom_tag\x18\x02 \x01(\tR\afromTag\"\xbf\x02\n" +
 	"\x0eAttemptStarted\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x04R\aattempt\x123\n" +
 	"\apurpose\x18\x02 \x01(\x0e2\x19.muster.v1.AttemptPurposeR\apurpose\x12\x12\n" +
@@ -2267,7 +2491,9 @@ const file_messages_event_proto_rawDesc = "" +
 	"\x05round\x18\x05 \x01(\rR\x05round\x12/\n" +
 	"\aanswers\x18\x06 \x03(\v2\x15.muster.v1.NonceCountR\aanswers\x12\x18\n" +
 	"\ahandler\x18\a \x01(\tR\ahandler\x12\x1e\n" +
-	"\vguard_at_ms\x18\b \x01(\x03R\tguardAtMs\"`\n" +
+	"\vguard_at_ms\x18\b \x01(\x03R\tguardAtMs\x12 \n" +
+	"\fanswer_by_ms\x18\t \x01(\x03R\n" +
+	"answerByMs\"`\n" +
 	"\n" +
 	"NonceCount\x12&\n" +
 	"\x05space\x18\x01 \x01(\x0e2\x10.muster.v1.SpaceR\x05space\x12\x14\n" +
@@ -2282,16 +2508,35 @@ const file_messages_event_proto_rawDesc = "" +
 	"\x11RecordedChallenge\x12&\n" +
 	"\x05space\x18\x01 \x01(\x0e2\x10.muster.v1.SpaceR\x05space\x12\x10\n" +
 	"\x03raw\x18\x02 \x01(\tR\x03raw\x12\x18\n" +
-	"\aignored\x18\x03 \x01(\tR\aignored\"h\n" +
+	"\aignored\x18\x03 \x01(\tR\aignored\"\xd9\x01\n" +
 	"\x13CredentialsSupplied\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x04R\aattempt\x12\x18\n" +
 	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x1d\n" +
 	"\n" +
-	"elapsed_ms\x18\x03 \x01(\rR\telapsedMs\"`\n" +
+	"elapsed_ms\x18\x03 \x01(\rR\telapsedMs\x125\n" +
+	"\n" +
+	"unanswered\x18\x04 \x03(\v2\x15.muster.v1.NonceCountR\n" +
+	"unanswered\x12\x18\n" +
+	"\aheaders\x18\x05 \x03(\tR\aheaders\x12\x1e\n" +
+	"\n" +
+	"preemptive\x18\x06 \x01(\bR\n" +
+	"preemptive\"\xaf\x01\n" +
+	"\x13CredentialsDeclined\x12\x18\n" +
+	"\aattempt\x18\x01 \x01(\x04R\aattempt\x12\x18\n" +
+	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x12\n" +
+	"\x04next\x18\x05 \x01(\tR\x04next\x12 \n" +
+	"\fanswer_by_ms\x18\x06 \x01(\x03R\n" +
+	"answerByMs\"x\n" +
 	"\x12CredentialsRefused\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x04R\aattempt\x12\x18\n" +
 	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x9c\x02\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"i\n" +
+	"\vSecuritySet\x121\n" +
+	"\x14registration_handler\x18\x01 \x01(\tR\x13registrationHandler\x12'\n" +
+	"\x0fsession_handler\x18\x02 \x01(\tR\x0esessionHandler\"\x9c\x02\n" +
 	"\x0eBindingGranted\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x04R\aattempt\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12'\n" +
@@ -2357,7 +2602,7 @@ func file_messages_event_proto_rawDescGZIP() []byte {
 }
 
 var file_messages_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_messages_event_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_messages_event_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_messages_event_proto_goTypes = []any{
 	(AttemptPurpose)(0),         // 0: muster.v1.AttemptPurpose
 	(*Envelope)(nil),            // 1: muster.v1.Envelope
@@ -2377,19 +2622,21 @@ var file_messages_event_proto_goTypes = []any{
 	(*ChallengeReceived)(nil),   // 15: muster.v1.ChallengeReceived
 	(*RecordedChallenge)(nil),   // 16: muster.v1.RecordedChallenge
 	(*CredentialsSupplied)(nil), // 17: muster.v1.CredentialsSupplied
-	(*CredentialsRefused)(nil),  // 18: muster.v1.CredentialsRefused
-	(*BindingGranted)(nil),      // 19: muster.v1.BindingGranted
-	(*NextNonce)(nil),           // 20: muster.v1.NextNonce
-	(*BindingRemoved)(nil),      // 21: muster.v1.BindingRemoved
-	(*BindingLapsed)(nil),       // 22: muster.v1.BindingLapsed
-	(*BindingsFetched)(nil),     // 23: muster.v1.BindingsFetched
-	(*AttemptFailed)(nil),       // 24: muster.v1.AttemptFailed
-	(*AttemptInterrupted)(nil),  // 25: muster.v1.AttemptInterrupted
-	(*ProfileHalted)(nil),       // 26: muster.v1.ProfileHalted
-	(*IntervalRaised)(nil),      // 27: muster.v1.IntervalRaised
-	(*Redirected)(nil),          // 28: muster.v1.Redirected
-	(*RequestAdapted)(nil),      // 29: muster.v1.RequestAdapted
-	(Space)(0),                  // 30: muster.v1.Space
+	(*CredentialsDeclined)(nil), // 18: muster.v1.CredentialsDeclined
+	(*CredentialsRefused)(nil),  // 19: muster.v1.CredentialsRefused
+	(*SecuritySet)(nil),         // 20: muster.v1.SecuritySet
+	(*BindingGranted)(nil),      // 21: muster.v1.BindingGranted
+	(*NextNonce)(nil),           // 22: muster.v1.NextNonce
+	(*BindingRemoved)(nil),      // 23: muster.v1.BindingRemoved
+	(*BindingLapsed)(nil),       // 24: muster.v1.BindingLapsed
+	(*BindingsFetched)(nil),     // 25: muster.v1.BindingsFetched
+	(*AttemptFailed)(nil),       // 26: muster.v1.AttemptFailed
+	(*AttemptInterrupted)(nil),  // 27: muster.v1.AttemptInterrupted
+	(*ProfileHalted)(nil),       // 28: muster.v1.ProfileHalted
+	(*IntervalRaised)(nil),      // 29: muster.v1.IntervalRaised
+	(*Redirected)(nil),          // 30: muster.v1.Redirected
+	(*RequestAdapted)(nil),      // 31: muster.v1.RequestAdapted
+	(Space)(0),                  // 32: muster.v1.Space
 }
 var file_messages_event_proto_depIdxs = []int32{
 	2,  // 0: muster.v1.Envelope.profile:type_name -> muster.v1.ProfileEvent
@@ -2405,31 +2652,34 @@ var file_messages_event_proto_depIdxs = []int32{
 	13, // 10: muster.v1.ProfileEvent.attempt_started:type_name -> muster.v1.AttemptStarted
 	15, // 11: muster.v1.ProfileEvent.challenge_received:type_name -> muster.v1.ChallengeReceived
 	17, // 12: muster.v1.ProfileEvent.credentials_supplied:type_name -> muster.v1.CredentialsSupplied
-	18, // 13: muster.v1.ProfileEvent.credentials_refused:type_name -> muster.v1.CredentialsRefused
-	19, // 14: muster.v1.ProfileEvent.binding_granted:type_name -> muster.v1.BindingGranted
-	21, // 15: muster.v1.ProfileEvent.binding_removed:type_name -> muster.v1.BindingRemoved
-	22, // 16: muster.v1.ProfileEvent.binding_lapsed:type_name -> muster.v1.BindingLapsed
-	23, // 17: muster.v1.ProfileEvent.bindings_fetched:type_name -> muster.v1.BindingsFetched
-	24, // 18: muster.v1.ProfileEvent.attempt_failed:type_name -> muster.v1.AttemptFailed
-	25, // 19: muster.v1.ProfileEvent.attempt_interrupted:type_name -> muster.v1.AttemptInterrupted
-	26, // 20: muster.v1.ProfileEvent.halted:type_name -> muster.v1.ProfileHalted
-	27, // 21: muster.v1.ProfileEvent.interval_raised:type_name -> muster.v1.IntervalRaised
-	28, // 22: muster.v1.ProfileEvent.redirected:type_name -> muster.v1.Redirected
-	29, // 23: muster.v1.ProfileEvent.request_adapted:type_name -> muster.v1.RequestAdapted
-	3,  // 24: muster.v1.ProfileAdded.spec:type_name -> muster.v1.ProfileSpec
-	3,  // 25: muster.v1.ProfileChanged.spec:type_name -> muster.v1.ProfileSpec
-	0,  // 26: muster.v1.AttemptStarted.purpose:type_name -> muster.v1.AttemptPurpose
-	14, // 27: muster.v1.AttemptStarted.answers:type_name -> muster.v1.NonceCount
-	30, // 28: muster.v1.NonceCount.space:type_name -> muster.v1.Space
-	16, // 29: muster.v1.ChallengeReceived.challenges:type_name -> muster.v1.RecordedChallenge
-	30, // 30: muster.v1.RecordedChallenge.space:type_name -> muster.v1.Space
-	20, // 31: muster.v1.BindingGranted.next_nonces:type_name -> muster.v1.NextNonce
-	30, // 32: muster.v1.NextNonce.space:type_name -> muster.v1.Space
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	19, // 13: muster.v1.ProfileEvent.credentials_refused:type_name -> muster.v1.CredentialsRefused
+	21, // 14: muster.v1.ProfileEvent.binding_granted:type_name -> muster.v1.BindingGranted
+	23, // 15: muster.v1.ProfileEvent.binding_removed:type_name -> muster.v1.BindingRemoved
+	24, // 16: muster.v1.ProfileEvent.binding_lapsed:type_name -> muster.v1.BindingLapsed
+	25, // 17: muster.v1.ProfileEvent.bindings_fetched:type_name -> muster.v1.BindingsFetched
+	26, // 18: muster.v1.ProfileEvent.attempt_failed:type_name -> muster.v1.AttemptFailed
+	27, // 19: muster.v1.ProfileEvent.attempt_interrupted:type_name -> muster.v1.AttemptInterrupted
+	28, // 20: muster.v1.ProfileEvent.halted:type_name -> muster.v1.ProfileHalted
+	29, // 21: muster.v1.ProfileEvent.interval_raised:type_name -> muster.v1.IntervalRaised
+	30, // 22: muster.v1.ProfileEvent.redirected:type_name -> muster.v1.Redirected
+	31, // 23: muster.v1.ProfileEvent.request_adapted:type_name -> muster.v1.RequestAdapted
+	18, // 24: muster.v1.ProfileEvent.credentials_declined:type_name -> muster.v1.CredentialsDeclined
+	20, // 25: muster.v1.ProfileEvent.security_set:type_name -> muster.v1.SecuritySet
+	3,  // 26: muster.v1.ProfileAdded.spec:type_name -> muster.v1.ProfileSpec
+	3,  // 27: muster.v1.ProfileChanged.spec:type_name -> muster.v1.ProfileSpec
+	0,  // 28: muster.v1.AttemptStarted.purpose:type_name -> muster.v1.AttemptPurpose
+	14, // 29: muster.v1.AttemptStarted.answers:type_name -> muster.v1.NonceCount
+	32, // 30: muster.v1.NonceCount.space:type_name -> muster.v1.Space
+	16, // 31: muster.v1.ChallengeReceived.challenges:type_name -> muster.v1.RecordedChallenge
+	32, // 32: muster.v1.RecordedChallenge.space:type_name -> muster.v1.Space
+	14, // 33: muster.v1.CredentialsSupplied.unanswered:type_name -> muster.v1.NonceCount
+	22, // 34: muster.v1.BindingGranted.next_nonces:type_name -> muster.v1.NextNonce
+	32, // 35: muster.v1.NextNonce.space:type_name -> muster.v1.Space
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_messages_event_proto_init() }
@@ -2462,6 +2712,8 @@ func file_messages_event_proto_init() {
 		(*ProfileEvent_IntervalRaised)(nil),
 		(*ProfileEvent_Redirected)(nil),
 		(*ProfileEvent_RequestAdapted)(nil),
+		(*ProfileEvent_CredentialsDeclined)(nil),
+		(*ProfileEvent_SecuritySet)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2469,7 +2721,7 @@ func file_messages_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_messages_event_proto_rawDesc), len(file_messages_event_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

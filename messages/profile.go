@@ -58,6 +58,10 @@ func NewProfileEvent(body any) *ProfileEvent {
 		return &ProfileEvent{Event: &ProfileEvent_Redirected{b}}
 	case *RequestAdapted:
 		return &ProfileEvent{Event: &ProfileEvent_RequestAdapted{b}}
+	case *CredentialsDeclined:
+		return &ProfileEvent{Event: &ProfileEvent_CredentialsDeclined{b}}
+	case *SecuritySet:
+		return &ProfileEvent{Event: &ProfileEvent_SecuritySet{b}}
 	}
 	panic(fmt.Sprintf("messages: %T is not a profile event", body))
 }
@@ -123,6 +127,10 @@ func (e *ProfileEvent) TypeName() string {
 		return "Redirected"
 	case *ProfileEvent_RequestAdapted:
 		return "RequestAdapted"
+	case *ProfileEvent_CredentialsDeclined:
+		return "CredentialsDeclined"
+	case *ProfileEvent_SecuritySet:
+		return "SecuritySet"
 	}
 	return ""
 }

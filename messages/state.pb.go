@@ -52,6 +52,7 @@ type ProfileState struct {
 	RefreshWanted  bool                   `protobuf:"varint,24,opt,name=refresh_wanted,json=refreshWanted,proto3" json:"refresh_wanted,omitempty"`
 	Dropped        []string               `protobuf:"bytes,25,rep,name=dropped,proto3" json:"dropped,omitempty"`
 	Realms         []*RealmState          `protobuf:"bytes,26,rep,name=realms,proto3" json:"realms,omitempty"`
+	EarlyHandler   string                 `protobuf:"bytes,27,opt,name=early_handler,json=earlyHandler,proto3" json:"early_handler,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -268,6 +269,13 @@ func (x *ProfileState) GetRealms() []*RealmState {
 	return nil
 }
 
+func (x *ProfileState) GetEarlyHandler() string {
+	if x != nil {
+		return x.EarlyHandler
+	}
+	return ""
+}
+
 // AttemptState is the attempt that is open or was the last.
 type AttemptState struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -283,6 +291,7 @@ type AttemptState struct {
 	Renamed        bool                   `protobuf:"varint,10,opt,name=renamed,proto3" json:"renamed,omitempty"`
 	Adapted        bool                   `protobuf:"varint,11,opt,name=adapted,proto3" json:"adapted,omitempty"`
 	Targets        []string               `protobuf:"bytes,12,rep,name=targets,proto3" json:"targets,omitempty"`
+	AnswerByMs     int64                  `protobuf:"varint,13,opt,name=answer_by_ms,json=answerByMs,proto3" json:"answer_by_ms,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -401,6 +410,13 @@ func (x *AttemptState) GetTargets() []string {
 	return nil
 }
 
+func (x *AttemptState) GetAnswerByMs() int64 {
+	if x != nil {
+		return x.AnswerByMs
+	}
+	return 0
+}
+
 // RealmState is what is known of one protection space and realm.
 type RealmState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -506,7 +522,7 @@ var File_messages_state_proto protoreflect.FileDescriptor
 
 const file_messages_state_proto_rawDesc = "" +
 	"\n" +
-	"\x14messages/state.proto\x12\tmuster.v1\x1a\x14messages/event.proto\x1a\x18messages/challenge.proto\"\xab\x06\n" +
+	"\x14messages/state.proto\x12\tmuster.v1\x1a\x14messages/event.proto\x1a\x18messages/challenge.proto\"\xd0\x06\n" +
 	"\fProfileState\x12*\n" +
 	"\x04spec\x18\x01 \x01(\v2\x16.muster.v1.ProfileSpecR\x04spec\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x10\n" +
@@ -537,7 +553,8 @@ const file_messages_state_proto_rawDesc = "" +
 	"\bunproven\x18\x17 \x01(\rR\bunproven\x12%\n" +
 	"\x0erefresh_wanted\x18\x18 \x01(\bR\rrefreshWanted\x12\x18\n" +
 	"\adropped\x18\x19 \x03(\tR\adropped\x12-\n" +
-	"\x06realms\x18\x1a \x03(\v2\x15.muster.v1.RealmStateR\x06realms\"\x85\x03\n" +
+	"\x06realms\x18\x1a \x03(\v2\x15.muster.v1.RealmStateR\x06realms\x12#\n" +
+	"\rearly_handler\x18\x1b \x01(\tR\fearlyHandler\"\xa7\x03\n" +
 	"\fAttemptState\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04open\x18\x02 \x01(\bR\x04open\x123\n" +
@@ -551,7 +568,9 @@ const file_messages_state_proto_rawDesc = "" +
 	"\arenamed\x18\n" +
 	" \x01(\bR\arenamed\x12\x18\n" +
 	"\aadapted\x18\v \x01(\bR\aadapted\x12\x18\n" +
-	"\atargets\x18\f \x03(\tR\atargets\"\xde\x01\n" +
+	"\atargets\x18\f \x03(\tR\atargets\x12 \n" +
+	"\fanswer_by_ms\x18\r \x01(\x03R\n" +
+	"answerByMs\"\xde\x01\n" +
 	"\n" +
 	"RealmState\x12&\n" +
 	"\x05space\x18\x01 \x01(\x0e2\x10.muster.v1.SpaceR\x05space\x12\x14\n" +
