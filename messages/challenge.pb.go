@@ -500,7 +500,11 @@ type AuthAnswer struct {
 	// preemptive says that the authenticator can be asked again before the first
 	// request of the next refresh, with these challenges and a higher
 	// nonce_count, which saves a round trip. Such a question has status_code 0.
-	Preemptive    bool `protobuf:"varint,5,opt,name=preemptive,proto3" json:"preemptive,omitempty"`
+	Preemptive bool `protobuf:"varint,5,opt,name=preemptive,proto3" json:"preemptive,omitempty"`
+	// continues says that this answer is a step of a longer procedure: another
+	// challenge for the same realms is expected and does not mean that
+	// credentials were refused.
+	Continues     bool `protobuf:"varint,6,opt,name=continues,proto3" json:"continues,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -566,6 +570,13 @@ func (x *AuthAnswer) GetProofs() []*ExpectedProof {
 func (x *AuthAnswer) GetPreemptive() bool {
 	if x != nil {
 		return x.Preemptive
+	}
+	return false
+}
+
+func (x *AuthAnswer) GetContinues() bool {
+	if x != nil {
+		return x.Continues
 	}
 	return false
 }
@@ -758,6 +769,7 @@ type AuthReply struct {
 	Proofs        []*ExpectedProof       `protobuf:"bytes,4,rep,name=proofs,proto3" json:"proofs,omitempty"`
 	Preemptive    bool                   `protobuf:"varint,5,opt,name=preemptive,proto3" json:"preemptive,omitempty"`
 	Refusal       *Refusal               `protobuf:"bytes,6,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	Continues     bool                   `protobuf:"varint,7,opt,name=continues,proto3" json:"continues,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -834,6 +846,13 @@ func (x *AuthReply) GetRefusal() *Refusal {
 	return nil
 }
 
+func (x *AuthReply) GetContinues() bool {
+	if x != nil {
+		return x.Continues
+	}
+	return false
+}
+
 var File_messages_challenge_proto protoreflect.FileDescriptor
 
 const file_messages_challenge_proto_rawDesc = "" +
@@ -879,7 +898,7 @@ const file_messages_challenge_proto_rawDesc = "" +
 	"\x0eHeaderMutation\x12\x1d\n" +
 	"\x02op\x18\x01 \x01(\x0e2\r.muster.v1.OpR\x02op\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\tR\x05value\"\xc5\x01\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\"\xe3\x01\n" +
 	"\n" +
 	"AuthAnswer\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x1a\n" +
@@ -888,7 +907,8 @@ const file_messages_challenge_proto_rawDesc = "" +
 	"\x06proofs\x18\x04 \x03(\v2\x18.muster.v1.ExpectedProofR\x06proofs\x12\x1e\n" +
 	"\n" +
 	"preemptive\x18\x05 \x01(\bR\n" +
-	"preemptive\"\x8a\x01\n" +
+	"preemptive\x12\x1c\n" +
+	"\tcontinues\x18\x06 \x01(\bR\tcontinues\"\x8a\x01\n" +
 	"\rExpectedProof\x12&\n" +
 	"\x05space\x18\x01 \x01(\x0e2\x10.muster.v1.SpaceR\x05space\x12\x18\n" +
 	"\arspauth\x18\x02 \x01(\tR\arspauth\x12\x16\n" +
@@ -900,7 +920,7 @@ const file_messages_challenge_proto_rawDesc = "" +
 	"\arefusal\x18\x02 \x01(\v2\x12.muster.v1.RefusalR\arefusal\"Q\n" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12.\n" +
-	"\x13retry_after_seconds\x18\x02 \x01(\rR\x11retryAfterSeconds\"\xf2\x01\n" +
+	"\x13retry_after_seconds\x18\x02 \x01(\rR\x11retryAfterSeconds\"\x90\x02\n" +
 	"\tAuthReply\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x1a\n" +
 	"\banswered\x18\x02 \x03(\rR\banswered\x127\n" +
@@ -909,7 +929,8 @@ const file_messages_challenge_proto_rawDesc = "" +
 	"\n" +
 	"preemptive\x18\x05 \x01(\bR\n" +
 	"preemptive\x12,\n" +
-	"\arefusal\x18\x06 \x01(\v2\x12.muster.v1.RefusalR\arefusal*5\n" +
+	"\arefusal\x18\x06 \x01(\v2\x12.muster.v1.RefusalR\arefusal\x12\x1c\n" +
+	"\tcontinues\x18\a \x01(\bR\tcontinues*5\n" +
 	"\x05Space\x12\x15\n" +
 	"\x11SPACE_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +

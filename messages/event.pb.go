@@ -1452,7 +1452,9 @@ type CredentialsSupplied struct {
 	Headers []string `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty"`
 	// preemptive says that this handler may be asked before the first request of
 	// the next chain.
-	Preemptive    bool `protobuf:"varint,6,opt,name=preemptive,proto3" json:"preemptive,omitempty"`
+	Preemptive bool `protobuf:"varint,6,opt,name=preemptive,proto3" json:"preemptive,omitempty"`
+	// continues says that another challenge is expected (AuthAnswer).
+	Continues     bool `protobuf:"varint,7,opt,name=continues,proto3" json:"continues,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1525,6 +1527,13 @@ func (x *CredentialsSupplied) GetHeaders() []string {
 func (x *CredentialsSupplied) GetPreemptive() bool {
 	if x != nil {
 		return x.Preemptive
+	}
+	return false
+}
+
+func (x *CredentialsSupplied) GetContinues() bool {
+	if x != nil {
+		return x.Continues
 	}
 	return false
 }
@@ -2508,7 +2517,7 @@ const file_messages_event_proto_rawDesc = "" +
 	"\x11RecordedChallenge\x12&\n" +
 	"\x05space\x18\x01 \x01(\x0e2\x10.muster.v1.SpaceR\x05space\x12\x10\n" +
 	"\x03raw\x18\x02 \x01(\tR\x03raw\x12\x18\n" +
-	"\aignored\x18\x03 \x01(\tR\aignored\"\xd9\x01\n" +
+	"\aignored\x18\x03 \x01(\tR\aignored\"\xf7\x01\n" +
 	"\x13CredentialsSupplied\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x04R\aattempt\x12\x18\n" +
 	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x1d\n" +
@@ -2520,7 +2529,8 @@ const file_messages_event_proto_rawDesc = "" +
 	"\aheaders\x18\x05 \x03(\tR\aheaders\x12\x1e\n" +
 	"\n" +
 	"preemptive\x18\x06 \x01(\bR\n" +
-	"preemptive\"\xaf\x01\n" +
+	"preemptive\x12\x1c\n" +
+	"\tcontinues\x18\a \x01(\bR\tcontinues\"\xaf\x01\n" +
 	"\x13CredentialsDeclined\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x04R\aattempt\x12\x18\n" +
 	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x16\n" +

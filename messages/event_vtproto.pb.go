@@ -1375,6 +1375,16 @@ func (m *CredentialsSupplied) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Continues {
+		i--
+		if m.Continues {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x38
+	}
 	if m.Preemptive {
 		i--
 		if m.Preemptive {
@@ -2809,6 +2819,9 @@ func (m *CredentialsSupplied) SizeVT() (n int) {
 		}
 	}
 	if m.Preemptive {
+		n += 2
+	}
+	if m.Continues {
 		n += 2
 	}
 	n += len(m.unknownFields)
@@ -6274,6 +6287,26 @@ func (m *CredentialsSupplied) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Preemptive = bool(v != 0)
+		case 7:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Continues", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Continues = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

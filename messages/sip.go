@@ -28,9 +28,14 @@ type SIPRequest struct {
 	// Supported are option tags.
 	Supported []string
 	// Mutations are the checked answer of an authenticator.
-	Mutations   []*HeaderMutation
-	ContentType string
-	Body        []byte
+	Mutations []*HeaderMutation
+	// MutableHeaders are the headers that this request's authenticator may
+	// change besides Authorization and Proxy-Authorization, as its
+	// configuration lists them. The adapter checks Mutations against them once
+	// more (S-50).
+	MutableHeaders []string
+	ContentType    string
+	Body           []byte
 	// Retransmitted is called for each retransmission when not nil, from any
 	// goroutine; it must not block.
 	Retransmitted func()

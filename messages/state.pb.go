@@ -292,6 +292,7 @@ type AttemptState struct {
 	Adapted        bool                   `protobuf:"varint,11,opt,name=adapted,proto3" json:"adapted,omitempty"`
 	Targets        []string               `protobuf:"bytes,12,rep,name=targets,proto3" json:"targets,omitempty"`
 	AnswerByMs     int64                  `protobuf:"varint,13,opt,name=answer_by_ms,json=answerByMs,proto3" json:"answer_by_ms,omitempty"`
+	Continues      bool                   `protobuf:"varint,14,opt,name=continues,proto3" json:"continues,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -415,6 +416,13 @@ func (x *AttemptState) GetAnswerByMs() int64 {
 		return x.AnswerByMs
 	}
 	return 0
+}
+
+func (x *AttemptState) GetContinues() bool {
+	if x != nil {
+		return x.Continues
+	}
+	return false
 }
 
 // RealmState is what is known of one protection space and realm.
@@ -554,7 +562,7 @@ const file_messages_state_proto_rawDesc = "" +
 	"\x0erefresh_wanted\x18\x18 \x01(\bR\rrefreshWanted\x12\x18\n" +
 	"\adropped\x18\x19 \x03(\tR\adropped\x12-\n" +
 	"\x06realms\x18\x1a \x03(\v2\x15.muster.v1.RealmStateR\x06realms\x12#\n" +
-	"\rearly_handler\x18\x1b \x01(\tR\fearlyHandler\"\xa7\x03\n" +
+	"\rearly_handler\x18\x1b \x01(\tR\fearlyHandler\"\xc5\x03\n" +
 	"\fAttemptState\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04open\x18\x02 \x01(\bR\x04open\x123\n" +
@@ -570,7 +578,8 @@ const file_messages_state_proto_rawDesc = "" +
 	"\aadapted\x18\v \x01(\bR\aadapted\x12\x18\n" +
 	"\atargets\x18\f \x03(\tR\atargets\x12 \n" +
 	"\fanswer_by_ms\x18\r \x01(\x03R\n" +
-	"answerByMs\"\xde\x01\n" +
+	"answerByMs\x12\x1c\n" +
+	"\tcontinues\x18\x0e \x01(\bR\tcontinues\"\xde\x01\n" +
 	"\n" +
 	"RealmState\x12&\n" +
 	"\x05space\x18\x01 \x01(\x0e2\x10.muster.v1.SpaceR\x05space\x12\x14\n" +

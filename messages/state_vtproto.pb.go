@@ -307,6 +307,16 @@ func (m *AttemptState) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Continues {
+		i--
+		if m.Continues {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x70
+	}
 	if m.AnswerByMs != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AnswerByMs))
 		i--
@@ -651,6 +661,9 @@ func (m *AttemptState) SizeVT() (n int) {
 	}
 	if m.AnswerByMs != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.AnswerByMs))
+	}
+	if m.Continues {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -1737,6 +1750,26 @@ func (m *AttemptState) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 14:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Continues", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Continues = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -2,6 +2,7 @@ package challenge
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/sipmuster/muster/messages"
 )
@@ -64,7 +65,9 @@ type Judgement struct {
 // that this very request carried: whether credentials were refused is judged
 // by that alone (CHA-18). round counts the answered requests of the chain so
 // far.
-func Judge(p Policy, s State, received []*messages.RecordedChallenge, answered []*messages.NonceCount, round uint32) Judgement {
+// continues tells that the answer was a step of a longer procedure, after which
+// another challenge is no refusal.
+func Judge(p Policy, s State, received []*messages.RecordedChallenge, answered []*messages.NonceCount, round uint32, continues bool) Judgement {
 	j := Judgement{Recorded: admit(p, s, received)}
 	if len(received) == 0 {
 		j.Verdict, j.Reason = Nothing, messages.ReasonChallengeMissing
@@ -80,8 +83,8 @@ func Judge(p Policy, s State, received []*messages.RecordedChallenge, answered [
 		if i < 0 || s.Realms[i].Answered == 0 || !contains(answered, g.space, g.name) {
 			continue // not answered, or with credentials that are no more
 		}
-		j.Rejected = j.Rejected || !g.stale
-		if refused(s.Realms[i], g) {
+		j.Rejected = j.Rejected || !g.stale && !continues
+		if !continues && refused(s.Realms[i], g) {
 			j.Verdict, j.Reason = Refused, messages.ReasonRejectedCredentials
 			return j
 		}
@@ -101,6 +104,9 @@ func Judge(p Policy, s State, received []*messages.RecordedChallenge, answered [
 func refused(known Realm, g group) bool {
 	if g.stale {
 		return false // RFC 7616 §3.3: only the nonce was old
+	}
+	if g.expired && known.Answered < 2 {
+		return false // BEA-04: one new token, one retry
 	}
 	if sharesNonce(known.Raws, g.raws) {
 		return true // RFC 3261 §22.1: the same question after our answer
@@ -225,6 +231,9 @@ type group struct {
 	name  string
 	raws  []string
 	stale bool
+	// expired is true when a bearer token was no longer valid (RFC 6750 §3.1,
+	// RFC 8898 §2.1.1): another one may be.
+	expired bool
 }
 
 func groupByRealm(received []*messages.RecordedChallenge) []group {
@@ -245,6 +254,7 @@ func groupByRealm(received []*messages.RecordedChallenge) []group {
 		}
 		groups[i].raws = append(groups[i].raws, c.GetRaw())
 		groups[i].stale = groups[i].stale || parsed.Stale()
+		groups[i].expired = groups[i].expired || strings.EqualFold(parsed.Scheme, "Bearer") && parsed.value("error") == "invalid_token"
 	}
 	return groups
 }

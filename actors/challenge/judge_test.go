@@ -53,6 +53,8 @@ func TestJudge(t *testing.T) {
 		verdict  Verdict
 		reason   messages.Reason
 		rejected bool
+		// continues: the answer was a step of a longer procedure.
+		continues bool
 	}{
 		{name: "CHA-01 a first challenge is asked", received: list{ask(origin, "a", "n1")}, verdict: Ask},
 		{name: "CHA-01 both spaces at once", received: list{ask(origin, "a", "n1"), ask(proxy, "p", "n2")}, verdict: Ask},
@@ -189,9 +191,19 @@ func TestJudge(t *testing.T) {
 			name: "BEA-04 a token may have run out", state: []Realm{cached(Realm{Space: origin, Name: "a", Raws: []string{`Bearer realm="a"`}, Count: 1, Answered: 1})},
 			received: list{raw(origin, `Bearer realm="a", error="invalid_token"`)}, answered: a1, verdict: Ask, rejected: true,
 		},
+		{
+			name: "AKA-03 a step of a longer procedure is no refusal", continues: true,
+			state: []Realm{{Space: origin, Name: "a", Raws: []string{ask(origin, "a", "n1").GetRaw()}, Count: 1, Answered: 1}}, received: list{ask(origin, "a", "n2")},
+			answered: a1, verdict: Ask,
+		},
+		{
+			name: "AKA-03 nor is it without end", continues: true,
+			state: []Realm{{Space: origin, Name: "a", Raws: []string{ask(origin, "a", "n1").GetRaw()}, Count: 1, Answered: 3}}, received: list{ask(origin, "a", "n2")},
+			answered: a1, verdict: Exhausted, reason: messages.ReasonAllowance,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			j := Judge(tt.policy, State{Realms: tt.state}, tt.received, tt.answered, tt.round)
+			j := Judge(tt.policy, State{Realms: tt.state}, tt.received, tt.answered, tt.round, tt.continues)
 			if j.Verdict != tt.verdict || j.Reason != tt.reason || j.Rejected != tt.rejected {
 				t.Errorf("%s %q rejected=%t, want %s %q rejected=%t", j.Verdict, j.Reason, j.Rejected, tt.verdict, tt.reason, tt.rejected)
 			}
@@ -207,7 +219,7 @@ func TestJudgeRecordsWhyChallengesAreIgnored(t *testing.T) {
 	p := Policy{Algorithms: []string{"MD5", "SHA-256"}}
 	j := Judge(p, s, []*messages.RecordedChallenge{
 		ask(origin, "a", "n2"), ask(origin, "c", "n2"), ask(origin, "b", "n2", "algorithm=SHA-512-256"), ask(origin, "b", "n2"), raw(origin, "?"),
-	}, nil, 0)
+	}, nil, 0, false)
 	var got []string
 	for _, c := range j.Recorded {
 		got = append(got, c.GetIgnored())
@@ -224,7 +236,7 @@ func TestJudgeLooksAtEight(t *testing.T) {
 	for i := range 50 {
 		received = append(received, ask(origin, fmt.Sprint("r", i), "n"))
 	}
-	j := Judge(Policy{}, State{}, received, nil, 0)
+	j := Judge(Policy{}, State{}, received, nil, 0, false)
 	if len(j.Recorded) != 8 || j.Recorded[7].GetRaw() != received[7].GetRaw() {
 		t.Errorf("%d are recorded, want the first 8", len(j.Recorded))
 	}

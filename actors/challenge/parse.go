@@ -298,9 +298,18 @@ func CanonicalAlgorithm(algorithm string) string {
 }
 
 // Strength orders the algorithms, to see when a server asks for less than it
-// did before (CHA-25): MD5 is 1, SHA-256 is 2, SHA-512-256 is 3, unknown is 0.
-// A session variant is as strong as its base, and absent means MD5.
+// did before (CHA-25): MD5 is 1, SHA-256 is 2, SHA-512-256 is 3, those plus 3
+// with AKAv1 and plus 6 with AKAv2 (RFC 4169 §4.1), unknown is 0. A session
+// variant is as strong as its base, and absent means MD5.
 func Strength(algorithm string) int {
+	for i, version := range []string{"AKAv1-", "AKAv2-"} {
+		if n := len(version); len(algorithm) > n && strings.EqualFold(algorithm[:n], version) {
+			if hash := Strength(algorithm[n:]); hash > 0 && hash <= 3 {
+				return hash + 3*(i+1)
+			}
+			return 0
+		}
+	}
 	const sess = "-sess"
 	if n := len(algorithm) - len(sess); n > 0 && strings.EqualFold(algorithm[n:], sess) {
 		algorithm = algorithm[:n]

@@ -200,7 +200,13 @@ func TestAlgorithms(t *testing.T) {
 		{"SHA-512", "SHA-512", 0},
 		{"sha256-512", "sha256-512", 0},
 		{"-sess", "-sess", 0},
-		{"AKAv1-MD5", "AKAv1-MD5", 0},
+		{"AKAv1-MD5", "AKAV1-MD5", 4},
+		{"akav1-sha-256", "AKAV1-SHA-256", 5},
+		{"AKAv2-MD5", "AKAV2-MD5", 7},
+		{"AKAv2-SHA-256", "AKAV2-SHA-256", 8},
+		{"AKAv3-MD5", "AKAv3-MD5", 0},
+		{"AKAv2-AKAv1-MD5", "AKAv2-AKAv1-MD5", 0},
+		{"AKAv1-", "AKAv1-", 0},
 	} {
 		if got := CanonicalAlgorithm(tt.name); got != tt.canonical {
 			t.Errorf("CanonicalAlgorithm(%q) = %q, want %q", tt.name, got, tt.canonical)

@@ -142,6 +142,19 @@ func (s State) Spent(counts []*messages.NonceCount) State {
 	return s
 }
 
+// Withheld returns the state after it turned out that the request carries no
+// credentials for these realms. Their counts stay spent.
+func (s State) Withheld(unanswered []*messages.NonceCount) State {
+	for _, c := range unanswered {
+		if i := s.find(c.GetSpace(), c.GetRealm()); i >= 0 && s.Realms[i].Answered > 0 {
+			r := s.Realms[i]
+			r.Answered--
+			s = s.with(i, r)
+		}
+	}
+	return s
+}
+
 // Passed returns the state when the chain goes on after a request with these
 // counts. A proxy that did not ask again has let it through; so has everybody
 // when the response was no challenge at all (all). Their nonces are used up

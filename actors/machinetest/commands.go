@@ -20,7 +20,7 @@ import (
 //
 //	policy KEY=VALUE ...     realms, algorithms, targets (comma lists), expires,
 //	                         tolerate, require-proof, allow-downgrade,
-//	                         withdraw-tries, max-min-expires
+//	                         withdraw-tries, max-min-expires, handler
 //	jitter F                 what the host draws from now on
 //	declare KEY=VALUE ...    aor, registrar, username, contact, expires, handler,
 //	                         row, source; disabled, secret, patch, register=false
@@ -31,8 +31,10 @@ import (
 //	next                     wakes until an attempt is due, and begins it
 //	response STATUS [attempt=N] [proof=verified|wrong], headers below
 //	lost REASON [attempt=N]  no SIP message arrived
-//	offer [HANDLER] [attempt=N]
+//	offer [HANDLER] [preemptive] [continues] [not=REALM] [attempt=N]
+//	                         answers; a realm may be left out
 //	withhold REASON [DURATION] [attempt=N]   for good without a duration
+//	security [registration=HANDLER] [session=HANDLER]
 //	crash                    reads the state back and recovers
 //	given JSON               folds an event as if it had been recorded
 //	N times COMMAND
@@ -181,13 +183,49 @@ func (m *Machine) command(verb, rest string) (profile.Command, error) {
 	case "lost":
 		return profile.RequestFailed{Attempt: attempt, Failure: messages.Reason(arg(0, "timeout"))}, nil
 	case "offer":
-		return profile.CredentialsOffered{Attempt: attempt, Handler: arg(0, "digest"), Elapsed: 20 * time.Millisecond}, nil
+		return m.offer(attempt, args), nil
+	case "security":
+		return security(args), nil
 	case "withhold":
 		after, err := time.ParseDuration(arg(1, "-1s"))
 		handler := m.State.Attempt.Handler
 		return profile.CredentialsWithheld{Attempt: attempt, Handler: handler, Reason: messages.Reason(arg(0, "")), RetryAfter: after}, err
 	}
 	return nil, fmt.Errorf("unknown command %q", verb)
+}
+
+func (m *Machine) offer(attempt uint64, args []string) profile.Command {
+	c := profile.CredentialsOffered{Attempt: attempt, Handler: m.State.Attempt.Handler, Elapsed: 20 * time.Millisecond}
+	for _, arg := range args {
+		switch realm, left := strings.CutPrefix(arg, "not="); {
+		case left:
+			for _, a := range m.State.Attempt.Answers {
+				if a.GetRealm() == realm {
+					c.Unanswered = append(c.Unanswered, a)
+				}
+			}
+		case arg == "preemptive":
+			c.Preemptive = true
+		case arg == "continues":
+			c.Continues = true
+		default:
+			c.Handler = arg
+		}
+	}
+	return c
+}
+
+func security(args []string) profile.Command {
+	var c profile.SetSecurity
+	for _, arg := range args {
+		switch key, value, _ := strings.Cut(arg, "="); key {
+		case "registration":
+			c.Registration = &value
+		case "session":
+			c.Session = &value
+		}
+	}
+	return c
 }
 
 func declare(args []string) (profile.Command, error) {
@@ -246,6 +284,8 @@ func (m *Machine) setPolicy(text string) error {
 			p.Challenge.Realms = strings.Split(value, ",")
 		case "algorithms":
 			p.Challenge.Algorithms = strings.Split(value, ",")
+		case "handler":
+			p.RegistrationHandler = value
 		case "allow-downgrade":
 			p.Challenge.AllowDowngrade = true
 		case "targets":

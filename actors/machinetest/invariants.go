@@ -205,7 +205,8 @@ func (f *faults) checkOutstanding(m *Machine, before profile.State, cmd profile.
 	case profile.CredentialsWithheld:
 		ended = c.Attempt == n
 	case profile.TimerFired:
-		ended = !m.Now.Before(before.Attempt.GuardAt)
+		by := before.Attempt.AnswerBy
+		ended = !m.Now.Before(before.Attempt.GuardAt) || m.asked == n && !by.IsZero() && !m.Now.Before(by)
 	case profile.Recovered:
 		ended = true
 	}
@@ -229,11 +230,15 @@ func (f *faults) checkEffect(m *Machine, e profile.Effect) {
 			f.add("I3: a request that answers leaves without an answer")
 		}
 	case profile.AskCredentials:
-		if e.Attempt != s.Attempt.Number || !s.Attempt.Open || m.sent != 0 || m.asked != 0 {
+		declined := m.asked == e.Attempt && e.Handler != m.handler
+		if e.Attempt != s.Attempt.Number || !s.Attempt.Open || m.sent != 0 || m.asked != 0 && !declined {
 			f.add("I3: question for attempt %d, while %d is open, %d is out and %d is asked", e.Attempt, s.Attempt.Number, m.sent, m.asked)
 		}
 		if e.Handler == "" || e.Handler != s.Attempt.Handler {
 			f.add("handler %q is asked, %q is recorded", e.Handler, s.Attempt.Handler)
+		}
+		if digest := e.Handler == "digest"; digest != s.Attempt.AnswerBy.IsZero() {
+			f.add("I5: %q is asked with the deadline %v", e.Handler, s.Attempt.AnswerBy)
 		}
 		questions := s.Challenge.Questions(s.Attempt.Answers)
 		for i, q := range questions {
@@ -254,6 +259,9 @@ func (f *faults) checkState(m *Machine, cmd profile.Command) {
 	_, due, ok := s.Due()
 	switch {
 	case s.Attempt.Open:
+		if by := s.Attempt.AnswerBy; !by.IsZero() && (m.sent != 0 || at.After(by)) {
+			f.add("I5: an answer is waited for until %v, while %d is out", by, m.sent)
+		}
 		if !wakes || at.After(s.Attempt.GuardAt) {
 			f.add("I5: attempt %d is open without a guard", s.Attempt.Number)
 		}

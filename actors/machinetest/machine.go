@@ -32,7 +32,9 @@ type Machine struct {
 	// asked and sent are the attempts whose question or request is out; 0 for
 	// none.
 	asked, sent uint64
-	ledger      ledger
+	// handler is who was asked.
+	handler string
+	ledger  ledger
 }
 
 // Arrow is a change of phase and the command that caused it.
@@ -100,7 +102,7 @@ func (m *Machine) Step(cmd profile.Command) (profile.Decision, error) {
 func (m *Machine) perform(e profile.Effect) {
 	switch e := e.(type) {
 	case profile.AskCredentials:
-		m.asked = e.Attempt
+		m.asked, m.handler = e.Attempt, e.Handler
 	case profile.SendRequest:
 		m.asked, m.sent = 0, e.Attempt
 		m.ledger.left[m.State.CallID] = m.State.CSeq
@@ -200,6 +202,8 @@ func (m *Machine) CheckOlder() error {
 			profile.RequestFailed{Attempt: attempt, Failure: messages.ReasonTimeout},
 			profile.CredentialsOffered{Attempt: attempt, Handler: "digest"},
 			profile.CredentialsWithheld{Attempt: attempt, Handler: "digest", RetryAfter: -1},
+			profile.CredentialsOffered{Attempt: attempt, Handler: "tokens"},
+			profile.CredentialsWithheld{Attempt: attempt, Handler: "tokens"},
 		} {
 			d := profile.Decide(m.Policy, m.State, profile.Input{Now: m.Now, Command: cmd})
 			if len(d.Events) > 0 || len(d.Effects) > 0 || d.Dropped == "" {

@@ -44,10 +44,15 @@ func eventBody(e *messages.ProfileEvent, now time.Time) string {
 		return words(fmt.Sprint(c.GetAttempt(), " ", c.GetStatus()), strings.Join(list, ", "))
 	case *messages.ProfileEvent_CredentialsSupplied:
 		c := b.CredentialsSupplied
-		return fmt.Sprintf("%d %s %s", c.GetAttempt(), c.GetHandler(), time.Duration(c.GetElapsedMs())*time.Millisecond)
+		return supplied(c)
+	case *messages.ProfileEvent_CredentialsDeclined:
+		c := b.CredentialsDeclined
+		return words(fmt.Sprint(c.GetAttempt()), c.GetHandler(), c.GetReason(), detail(c.GetDetail()), "next "+c.GetNext())
 	case *messages.ProfileEvent_CredentialsRefused:
 		c := b.CredentialsRefused
-		return words(fmt.Sprint(c.GetAttempt()), c.GetHandler(), c.GetReason())
+		return words(fmt.Sprint(c.GetAttempt()), c.GetHandler(), c.GetReason(), detail(c.GetDetail()))
+	case *messages.ProfileEvent_SecuritySet:
+		return fmt.Sprintf("registration=%s session=%s", b.SecuritySet.GetRegistrationHandler(), b.SecuritySet.GetSessionHandler())
 	case *messages.ProfileEvent_BindingGranted:
 		return granted(b.BindingGranted, now)
 	case *messages.ProfileEvent_BindingRemoved:
@@ -76,6 +81,27 @@ func eventBody(e *messages.ProfileEvent, now time.Time) string {
 		return fmt.Sprint(a.GetAttempt(), " ", a.GetStatus(), " without ", strings.Join(a.GetDropped(), ","))
 	}
 	return ""
+}
+
+func supplied(c *messages.CredentialsSupplied) string {
+	out := fmt.Sprintf("%d %s %s", c.GetAttempt(), c.GetHandler(), time.Duration(c.GetElapsedMs())*time.Millisecond)
+	for _, u := range c.GetUnanswered() {
+		out += fmt.Sprintf(" not %s/%s", Space(u.GetSpace()), u.GetRealm())
+	}
+	if c.GetPreemptive() {
+		out += " preemptive"
+	}
+	if c.GetContinues() {
+		out += " continues"
+	}
+	return out
+}
+
+func detail(text string) string {
+	if text == "" {
+		return ""
+	}
+	return fmt.Sprintf("%q", text)
 }
 
 func spec(s *messages.ProfileSpec) string {
@@ -193,6 +219,9 @@ func Summary(s profile.State, now time.Time) string {
 	out := s.Status()
 	if purpose, at, ok := s.Due(); s.Attempt.Open {
 		out += ", guard " + when(s.Attempt.GuardAt.UnixMilli(), now)
+		if by := s.Attempt.AnswerBy; !by.IsZero() {
+			out += ", answer by " + s.Attempt.Handler + " " + when(by.UnixMilli(), now)
+		}
 	} else if ok {
 		in := "now"
 		if at.After(now) {

@@ -17,7 +17,7 @@ import (
 var update = flag.Bool("update", false, "rewrite what the scripts expect")
 
 // RowID is how the rows of the standards checklist are named.
-var RowID = regexp.MustCompile(`\b(GEN|REG|CHA|AIN|ERR|DIG|OUT|S|R)-\d\d\b`)
+var RowID = regexp.MustCompile(`\b(GEN|REG|CHA|AIN|ERR|DIG|OUT|AKA|BEA|S|R)-\d\d\b`)
 
 // block is a piece of a script: comments and blank lines, then commands, then
 // what they must give.

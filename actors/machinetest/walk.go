@@ -23,6 +23,7 @@ func Policies() []profile.Policy {
 		{Targets: []string{"one.example.test", "two.example.test"}, Tolerate: true, Challenge: challenge.Policy{AllowDowngrade: true}},
 		{RequireProof: true, WithdrawTries: 2, MaxMinExpires: time.Hour, Expires: 90 * time.Second},
 		{Challenge: challenge.Policy{Rounds: 2, RealmAnswers: 2}, RetryBase: time.Second, RetryMax: 3 * time.Second},
+		{RegistrationHandler: "tokens>digest", AnswerLimits: map[string]time.Duration{"tokens": 10 * time.Second}},
 	}
 }
 
@@ -68,7 +69,8 @@ func (m *Machine) Walk(pick Pick) error {
 			profile.Clear{},
 			profile.TimerFired{},
 			profile.Recovered{},
-		}[pick(10)])
+			profile.SetSecurity{Registration: &walkHandlers[pick(len(walkHandlers))]},
+		}[pick(11)])
 	case n < 30:
 		return m.CheckOlder()
 	case n < 31:
@@ -105,7 +107,7 @@ func randomDeclare(pick Pick) profile.Command {
 			Registrar:           []string{"acme", "other"}[pick(12)/11],
 			Username:            []string{"", "alice", "al"}[pick(3)],
 			Expires:             []time.Duration{0, time.Minute, 2 * time.Hour}[pick(3)],
-			RegistrationHandler: []string{"digest", "tokens"}[pick(4)/3],
+			RegistrationHandler: []string{"digest", "tokens", "", "tokens>digest"}[pick(4)],
 			Register:            pick(8) > 0,
 		},
 		Disabled: pick(8) == 0, NewSecret: pick(4) == 0, Patch: pick(4) == 0,
@@ -117,10 +119,18 @@ func randomDeclare(pick Pick) profile.Command {
 func (m *Machine) randomAnswer(pick Pick) profile.Command {
 	attempt, handler := m.asked, m.State.Attempt.Handler
 	if pick(4) > 0 {
-		return profile.CredentialsOffered{Attempt: attempt, Handler: handler, Elapsed: time.Duration(pick(6)) * time.Second}
+		c := profile.CredentialsOffered{Attempt: attempt, Handler: handler, Elapsed: time.Duration(pick(6)) * time.Second}
+		if handler != "digest" {
+			c.Preemptive, c.Continues, c.Headers = pick(2) == 0, pick(8) == 0, []string{"Authorization"}
+		}
+		if answers := m.State.Attempt.Answers; len(answers) > 0 && pick(8) == 0 {
+			c.Unanswered = answers[pick(len(answers)):]
+		}
+		return c
 	}
 	return profile.CredentialsWithheld{
 		Attempt: attempt, Handler: handler, Reason: []messages.Reason{messages.ReasonHandler, messages.ReasonHandlerRefused}[pick(2)],
+		Detail:     []string{"", "unknown subscriber", "\x00\xff\r\n"}[pick(3)],
 		RetryAfter: []time.Duration{-1, 0, time.Second, 24 * time.Hour}[pick(4)],
 	}
 }
@@ -152,6 +162,7 @@ func (m *Machine) goodResponse(pick Pick) *messages.SIPResponse {
 }
 
 var (
+	walkHandlers = []string{"", "digest", "tokens", "tokens>digest", "digest>tokens"}
 	walkStatuses = []int{
 		200, 200, 200, 401, 401, 401, 401, 407, 407, 423, 420, 481, 302, 305, 403, 404, 408, 480,
 		500, 503, 503, 600, 299, 202, 199, 100, 400, 402, 421, 430, 439, 482, 491, 494, 502, 513, 580, 603, 699, 799, 0,

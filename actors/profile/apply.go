@@ -39,6 +39,12 @@ func Apply(s State, event *messages.ProfileEvent) State {
 		s.Challenge = s.Challenge.Replaced()
 	case *messages.ProfileEvent_RefreshRequested:
 		s.RefreshWanted, s.Failures = true, 0
+	case *messages.ProfileEvent_SecuritySet:
+		set := e.SecuritySet
+		if s.Halted && set.GetRegistrationHandler() != s.Spec.RegistrationHandler {
+			s = woken(s) // whoever answers next may know better
+		}
+		s.Spec.RegistrationHandler, s.Spec.SessionHandler = set.GetRegistrationHandler(), set.GetSessionHandler()
 	case *messages.ProfileEvent_CallIdChosen:
 		s.CallID, s.FromTag, s.CSeq = e.CallIdChosen.GetCallId(), e.CallIdChosen.GetFromTag(), 0
 		s.Attempt.Renamed = s.Attempt.Open
@@ -49,12 +55,15 @@ func Apply(s State, event *messages.ProfileEvent) State {
 		s.LastStatus = e.ChallengeReceived.GetStatus()
 		s.Challenge = s.Challenge.Learned(e.ChallengeReceived.GetChallenges())
 	case *messages.ProfileEvent_CredentialsSupplied:
-		// A fact for the history; the state already waits for the response.
+		return applySupplied(s, e.CredentialsSupplied)
+	case *messages.ProfileEvent_CredentialsDeclined:
+		s.Attempt.Handler, s.Attempt.AnswerBy = e.CredentialsDeclined.GetNext(), fromMS(e.CredentialsDeclined.GetAnswerByMs())
 	case *messages.ProfileEvent_CredentialsRefused:
 		// The request never left: its CSeq was not spent (REG-05), and it was no
 		// guess. Its nonce counts are left as a gap.
 		s.CSeq--
 		s.Unproven -= min(s.Unproven, 1)
+		s.Attempt.AnswerBy = time.Time{}
 	case *messages.ProfileEvent_BindingGranted:
 		return applyGranted(s, e.BindingGranted)
 	case *messages.ProfileEvent_BindingRemoved:
@@ -146,7 +155,7 @@ func applyAttemptStarted(s State, e *messages.AttemptStarted) State {
 	}
 	a.Number, a.Open, a.Round = e.GetAttempt(), true, e.GetRound()
 	a.ExpiresSeconds, a.Answers, a.Handler = e.GetExpiresSeconds(), e.GetAnswers(), e.GetHandler()
-	a.GuardAt = fromMS(e.GetGuardAtMs())
+	a.GuardAt, a.AnswerBy, a.Continues = fromMS(e.GetGuardAtMs()), fromMS(e.GetAnswerByMs()), false
 	s.Attempt = a
 	s.CSeq = e.GetCseq()
 	s.Challenge = s.Challenge.Spent(e.GetAnswers())
@@ -156,9 +165,32 @@ func applyAttemptStarted(s State, e *messages.AttemptStarted) State {
 	return s
 }
 
+// applySupplied: the request is about to leave with credentials.
+func applySupplied(s State, e *messages.CredentialsSupplied) State {
+	a := s.Attempt
+	a.AnswerBy, a.Continues = time.Time{}, e.GetContinues()
+	a.Answers = slices.DeleteFunc(slices.Clone(a.Answers), func(c *messages.NonceCount) bool {
+		return holds(e.GetUnanswered(), c)
+	})
+	s.Attempt = a
+	s.Challenge = s.Challenge.Withheld(e.GetUnanswered())
+	if e.GetPreemptive() {
+		s.EarlyHandler = e.GetHandler()
+	} else if s.EarlyHandler == e.GetHandler() {
+		s.EarlyHandler = ""
+	}
+	return s
+}
+
+func holds(list []*messages.NonceCount, c *messages.NonceCount) bool {
+	return slices.ContainsFunc(list, func(u *messages.NonceCount) bool {
+		return u.GetSpace() == c.GetSpace() && u.GetRealm() == c.GetRealm()
+	})
+}
+
 // closed returns the state with the attempt ended.
 func closed(s State, status uint32, reason messages.Reason) State {
-	s.Attempt.Open = false
+	s.Attempt.Open, s.Attempt.AnswerBy = false, time.Time{}
 	s.LastStatus, s.Reason = status, reason
 	return s
 }
@@ -195,7 +227,7 @@ func applyFailed(s State, e *messages.AttemptFailed) State {
 		s = doubt(s)
 	}
 	fetch := s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH
-	s.Attempt.Open = false
+	s.Attempt.Open, s.Attempt.AnswerBy = false, time.Time{}
 	if fetch { // a question that failed says nothing about the registration
 		return s
 	}
@@ -217,7 +249,7 @@ func applyFailed(s State, e *messages.AttemptFailed) State {
 func applyInterrupted(s State, e *messages.AttemptInterrupted) State {
 	s = doubt(s)
 	fetch := s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH
-	s.Attempt.Open = false
+	s.Attempt.Open, s.Attempt.AnswerBy = false, time.Time{}
 	if fetch {
 		return s
 	}
@@ -239,7 +271,8 @@ func applyHalted(s State, e *messages.ProfileHalted) State {
 // doubt remembers that the registrar may hold a binding: the request left and
 // nothing came back that can be believed.
 func doubt(s State) State {
-	if s.Attempt.Open && s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
+	left := s.Attempt.AnswerBy.IsZero() // what waits for an xSP has not left
+	if s.Attempt.Open && left && s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
 		until := s.Attempt.GuardAt.Add(time.Duration(s.Attempt.ExpiresSeconds) * time.Second)
 		s.Binding.MaybeUntil = later(s.Binding.MaybeUntil, until)
 	}

@@ -73,15 +73,28 @@ type (
 		Attempt uint64
 		Handler string
 		Elapsed time.Duration
+		// Unanswered are the realms that were asked for in vain.
+		Unanswered []*messages.NonceCount
+		// Headers are the names of the headers that change.
+		Headers []string
+		// Preemptive and Continues are the authenticator's word, see
+		// AuthAnswer.
+		Preemptive, Continues bool
 	}
 	// CredentialsWithheld: it did not. RetryAfter is negative when there is no
 	// use in trying again.
 	CredentialsWithheld struct {
-		Attempt    uint64
-		Handler    string
-		Reason     messages.Reason
+		Attempt uint64
+		Handler string
+		Reason  messages.Reason
+		// Detail is for people: the authenticator's own word or what was wrong
+		// with its answer, printable and without values.
+		Detail     string
 		RetryAfter time.Duration
 	}
+	// SetSecurity chooses who answers challenges from the next attempt on; nil
+	// leaves one as it is, empty is the registrar's default.
+	SetSecurity struct{ Registration, Session *string }
 	// Recovered is delivered once after the state was loaded.
 	Recovered struct{}
 )
@@ -100,6 +113,7 @@ func (ResponseReceived) command()    {}
 func (RequestFailed) command()       {}
 func (CredentialsOffered) command()  {}
 func (CredentialsWithheld) command() {}
+func (SetSecurity) command()         {}
 func (Recovered) command()           {}
 
 // Effect is something the host must now do. It is never recorded: it follows

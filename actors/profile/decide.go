@@ -43,6 +43,8 @@ func (st *step) dispatch(cmd Command) {
 		}
 	case Refresh:
 		st.refresh()
+	case SetSecurity:
+		st.setSecurity(cmd)
 	case Withdraw:
 		st.withdraw()
 	case Fetch:
@@ -200,6 +202,22 @@ func (st *step) refresh() {
 	}
 }
 
+// setSecurity changes who is asked; the attempt that is open is not touched.
+func (st *step) setSecurity(cmd SetSecurity) {
+	e := &messages.SecuritySet{
+		RegistrationHandler: st.state.Spec.RegistrationHandler, SessionHandler: st.state.Spec.SessionHandler,
+	}
+	if cmd.Registration != nil {
+		e.RegistrationHandler = *cmd.Registration
+	}
+	if cmd.Session != nil {
+		e.SessionHandler = *cmd.Session
+	}
+	if e.RegistrationHandler != st.state.Spec.RegistrationHandler || e.SessionHandler != st.state.Spec.SessionHandler {
+		st.record(e)
+	}
+}
+
 func (st *step) withdraw() {
 	switch {
 	case st.state.Attempt.Open:
@@ -236,7 +254,14 @@ func (st *step) slotGranted() {
 func (st *step) timerFired() {
 	now := st.in.Now
 	acted := false
-	if a := st.state.Attempt; a.Open && !now.Before(a.GuardAt) {
+	switch a := st.state.Attempt; {
+	case a.Open && !a.AnswerBy.IsZero() && !now.Before(a.AnswerBy):
+		st.withheld(CredentialsWithheld{
+			Attempt: a.Number, Handler: a.Handler, Reason: messages.ReasonHandler, Detail: "no answer in time",
+			RetryAfter: time.Second, // it does not end the waiting at once
+		})
+		acted = true
+	case a.Open && !now.Before(a.GuardAt):
 		st.failed(0, messages.ReasonGuard, -1) // which may leave a doubt
 		acted = true
 	}

@@ -11,7 +11,11 @@ func (st *step) start(purpose messages.AttemptPurpose) {
 	if st.state.CallID == "" {
 		st.newCallID()
 	}
-	st.attempt(purpose, 0, st.state.Challenge.Answers(nil, nil))
+	var answers []*messages.NonceCount
+	if st.mayAskEarly() {
+		answers = st.state.Challenge.Answers(nil, nil)
+	}
+	st.attempt(purpose, 0, answers)
 	if len(st.state.Attempt.Answers) == 0 {
 		st.do(SendRequest{Attempt: st.state.Attempt.Number})
 		return
@@ -45,7 +49,9 @@ func (st *step) attempt(purpose messages.AttemptPurpose, round uint32, answers [
 		e.ExpiresSeconds = st.wantedSeconds()
 	}
 	if len(answers) > 0 {
-		e.Handler = st.state.Spec.RegistrationHandler
+		e.Handler = st.chain()[0]
+		e.AnswerByMs = st.answerBy(e.Handler)
+		e.GuardAtMs += st.askingTime().Milliseconds()
 	}
 	st.record(e)
 }
@@ -61,43 +67,6 @@ func (st *step) newCallID() {
 	token := st.in.Token
 	const tag = 12 // 48 random bits for the tag, 80 for the Call-ID
 	st.record(&messages.CallIDChosen{CallId: token[:len(token)-tag], FromTag: token[len(token)-tag:]})
-}
-
-func (st *step) ask(status uint32, rejected bool) {
-	a := st.state.Attempt
-	st.do(AskCredentials{Attempt: a.Number, Handler: a.Handler, Status: status, Rejected: rejected})
-}
-
-// offered: the authenticator answered, and the request can leave. The host
-// takes one answer per question; that there was a question is seen here.
-func (st *step) offered(cmd CredentialsOffered) {
-	if len(st.state.Attempt.Answers) == 0 {
-		st.drop(messages.DropIdle)
-		return
-	}
-	if cmd.Handler != digestHandler {
-		st.record(&messages.CredentialsSupplied{
-			Attempt: cmd.Attempt, Handler: cmd.Handler, ElapsedMs: uint32(cmd.Elapsed.Milliseconds()),
-		})
-	}
-	st.do(SendRequest{Attempt: cmd.Attempt})
-}
-
-// digestHandler is the name of the DigestActor.
-const digestHandler = "digest"
-
-// withheld: no answer, so the request does not leave.
-func (st *step) withheld(cmd CredentialsWithheld) {
-	if len(st.state.Attempt.Answers) == 0 {
-		st.drop(messages.DropIdle)
-		return
-	}
-	st.record(&messages.CredentialsRefused{Attempt: cmd.Attempt, Handler: cmd.Handler, Reason: string(cmd.Reason)})
-	if cmd.RetryAfter < 0 {
-		st.halted(0, cmd.Reason, -1)
-		return
-	}
-	st.failed(0, cmd.Reason, cmd.RetryAfter)
 }
 
 // failed ends the chain; the next attempt waits by RFC 5626 §4.5. retryAfter

@@ -231,7 +231,7 @@ func TestS02OnlyThePinnedRealmIsAnswered(t *testing.T) {
 func TestBEA04ATokenThatRanOutIsAskedForOnceMore(t *testing.T) {
 	bearer := "response 401\n WWW-Authenticate: Bearer realm=\"a\", authz_server=\"https://as.example.test\""
 	w := newWorld(t, profile.Policy{})
-	w.do("declare handler=tokens", "slot", bearer, "offer tokens", ok(60), "wake", "offer tokens")
+	w.do("declare handler=tokens", "slot", bearer, "offer tokens preemptive", ok(60), "wake", "offer tokens preemptive")
 	w.expect(bearer+", error=\"invalid_token\"", "AskCredentials{4 tokens 401 rejected")
 	w.do("offer tokens")
 	w.expect(bearer+", error=\"invalid_token\"", "credentials.refused")

@@ -106,7 +106,7 @@ func (st *step) granted(cmd ResponseReceived) {
 // challenged: 401 and 407 (RFC 3261 §22.2, §22.3).
 func (st *step) challenged(r *messages.SIPResponse) {
 	a, status := st.state.Attempt, uint32(r.Status)
-	j := challenge.Judge(st.policy.Challenge, st.state.Challenge, r.Challenges, a.Answers, a.Round)
+	j := challenge.Judge(st.challengePolicy(), st.state.Challenge, r.Challenges, a.Answers, a.Round, a.Continues)
 	st.record(&messages.ChallengeReceived{Attempt: a.Number, Status: status, Challenges: j.Recorded})
 	switch j.Verdict {
 	case challenge.Refused, challenge.Nothing:
@@ -123,6 +123,19 @@ func (st *step) challenged(r *messages.SIPResponse) {
 	}
 }
 
+// challengePolicy is the registrar's. Where it names no algorithms, those are
+// acceptable that whoever is asked may know: an xSP decides for itself.
+func (st *step) challengePolicy() challenge.Policy {
+	p := st.policy.Challenge
+	if chain := st.chain(); len(p.Algorithms) == 0 && len(chain) == 1 && chain[0] == digestHandler {
+		p.Algorithms = digestAlgorithms
+	}
+	return p
+}
+
+// digestAlgorithms are what the DigestActor computes.
+var digestAlgorithms = []string{"SHA-512-256", "SHA-256", "MD5"}
+
 // stillWanted: no retry leaves for what an operator has called off meanwhile.
 func (st *step) stillWanted() bool {
 	return st.state.Attempt.Purpose != messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER || st.state.Wanted()
@@ -136,7 +149,10 @@ func (st *step) resend(status uint32) {
 		st.failed(status, messages.ReasonInterrupted, 0)
 		return
 	}
-	answers := st.state.Challenge.Answers(a.Answers, []*messages.RecordedChallenge{})
+	var answers []*messages.NonceCount
+	if st.mayAskEarly() { // else the answer was good for one request only
+		answers = st.state.Challenge.Answers(a.Answers, []*messages.RecordedChallenge{})
+	}
 	st.again(a.Round, answers)
 	if len(answers) > 0 {
 		st.ask(0, false)

@@ -56,6 +56,9 @@ func describe(e *messages.ProfileEvent) string {
 		return "The secret was replaced; the next request uses it."
 	case *messages.ProfileEvent_RefreshRequested:
 		return "An operator asked for an attempt now."
+	case *messages.ProfileEvent_SecuritySet:
+		return fmt.Sprintf("An operator chose who answers challenges from the next attempt on: %s for registrations, %s for sessions.",
+			chosen(b.SecuritySet.GetRegistrationHandler()), chosen(b.SecuritySet.GetSessionHandler()))
 	case *messages.ProfileEvent_CallIdChosen:
 		return fmt.Sprintf("Call-ID %s begins.", quoted(b.CallIdChosen.GetCallId()))
 	case *messages.ProfileEvent_BindingLapsed:
@@ -76,12 +79,15 @@ func describeAttempt(e *messages.ProfileEvent) string {
 		return describeChallenge(b.ChallengeReceived)
 	case *messages.ProfileEvent_CredentialsSupplied:
 		c := b.CredentialsSupplied
-		return fmt.Sprintf("Attempt %d: handler %s answered after %s.", c.GetAttempt(), quoted(c.GetHandler()),
-			time.Duration(c.GetElapsedMs())*time.Millisecond)
+		return describeSupplied(c)
+	case *messages.ProfileEvent_CredentialsDeclined:
+		c := b.CredentialsDeclined
+		return fmt.Sprintf("Attempt %d: handler %s declined (%s%s); %s is asked.",
+			c.GetAttempt(), quoted(c.GetHandler()), because(c.GetReason()), saying(c.GetDetail()), quoted(c.GetNext()))
 	case *messages.ProfileEvent_CredentialsRefused:
 		c := b.CredentialsRefused
-		return fmt.Sprintf("Attempt %d: handler %s gave no answer (%s); the request was not sent.",
-			c.GetAttempt(), quoted(c.GetHandler()), because(c.GetReason()))
+		return fmt.Sprintf("Attempt %d: handler %s gave no answer (%s%s); the request was not sent.",
+			c.GetAttempt(), quoted(c.GetHandler()), because(c.GetReason()), saying(c.GetDetail()))
 	case *messages.ProfileEvent_BindingGranted:
 		return describeGranted(b.BindingGranted)
 	case *messages.ProfileEvent_BindingRemoved:
@@ -133,6 +139,37 @@ func describeStarted(e *messages.AttemptStarted) string {
 		line += " by handler " + quoted(e.GetHandler())
 	}
 	return line + "."
+}
+
+// describeSupplied names the headers that changed, and never a value.
+func describeSupplied(c *messages.CredentialsSupplied) string {
+	line := fmt.Sprintf("Attempt %d: handler %s answered after %s", c.GetAttempt(), quoted(c.GetHandler()),
+		time.Duration(c.GetElapsedMs())*time.Millisecond)
+	if len(c.GetHeaders()) > 0 {
+		line += " with " + clean(strings.Join(c.GetHeaders(), ", "))
+	}
+	for _, u := range c.GetUnanswered() {
+		line += fmt.Sprintf("; realm %s of %s is not answered", quoted(u.GetRealm()), asker(u.GetSpace()))
+	}
+	if c.GetContinues() {
+		line += "; another challenge is expected"
+	}
+	return line + "."
+}
+
+// saying adds the handler's own word.
+func saying(detail string) string {
+	if detail == "" {
+		return ""
+	}
+	return ": " + quoted(detail)
+}
+
+func chosen(handler string) string {
+	if handler == "" {
+		return "the registrar's handler"
+	}
+	return quoted(handler)
 }
 
 func describeChallenge(e *messages.ChallengeReceived) string {
@@ -269,7 +306,7 @@ func declared(s *messages.ProfileSpec) string {
 	if !s.GetRegister() {
 		line += ", not to be registered"
 	}
-	return line + ", challenges answered by " + quoted(s.GetRegistrationHandler())
+	return line + ", challenges answered by " + chosen(s.GetRegistrationHandler())
 }
 
 func quoted(s string) string { return `"` + clean(s) + `"` }

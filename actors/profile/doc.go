@@ -14,7 +14,7 @@
 //	undeclared -> waiting, idle: Declare
 //	idle -> waiting: Declare, Enable
 //	waiting, halted -> idle: Declare, Disable, TimerFired
-//	halted -> waiting: Declare, Refresh, Disable, Remove
+//	halted -> waiting: Declare, Refresh, Disable, Remove, SetSecurity
 //	waiting, halted, idle -> sent, asking: SlotGranted, Fetch, Withdraw
 //	asking -> sent: CredentialsOffered
 //	sent -> asking: ResponseReceived

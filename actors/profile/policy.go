@@ -39,6 +39,12 @@ type Policy struct {
 	// that a redirect may lead to, in lower case (S-06).
 	Redirects int
 	Targets   []string
+	// RegistrationHandler and SessionHandler are the chains of handlers for
+	// profiles that name none; empty means the DigestActor.
+	RegistrationHandler, SessionHandler string
+	// AnswerLimits is how long each xSP may take to answer, by name; 0 means
+	// 3 s.
+	AnswerLimits map[string]time.Duration
 	// WithdrawTries bounds the attempts to remove the binding of a profile
 	// that is being removed; 0 means 3 (REG-20).
 	WithdrawTries uint32
@@ -72,6 +78,11 @@ func (p Policy) haltBase() time.Duration      { return or(p.HaltBase, time.Hour)
 func (p Policy) haltMax() time.Duration       { return or(p.HaltMax, day) }
 func (p Policy) maxRetryAfter() time.Duration { return or(p.MaxRetryAfter, time.Hour) }
 func (p Policy) guard() time.Duration         { return or(p.Guard, 120*time.Second) }
+
+func (p Policy) answerLimit(handler string) time.Duration {
+	return or(p.AnswerLimits[handler], 3*time.Second)
+}
+
 func (p Policy) redirects() int {
 	if p.Redirects == 0 {
 		return 5

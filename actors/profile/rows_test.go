@@ -21,7 +21,8 @@ var rows = strings.Fields(`
 	AIN-01 AIN-02 AIN-04 AIN-05 AIN-06
 	ERR-01 ERR-02 ERR-03 ERR-04 ERR-05 ERR-06 ERR-07 ERR-08 ERR-20 ERR-21
 	DIG-05 DIG-06 OUT-10
-	S-01 S-02 S-06 S-11 S-15 S-31 S-33 R-12 R-14
+	S-01 S-02 S-06 S-11 S-15 S-31 S-33 S-41 R-12 R-14
+	AKA-03 BEA-04
 `)
 
 // TestEveryRowHasAScript: each row is named by the first comment of a script,

@@ -54,6 +54,10 @@ type State struct {
 	// RefreshWanted is an operator's request for an attempt now, or a change of
 	// the declaration that the open attempt does not know.
 	RefreshWanted bool
+	// EarlyHandler is the xSP that said of its latest answer that it may be
+	// asked again before the first request of a chain; the DigestActor always
+	// may.
+	EarlyHandler string
 	// Dropped are option tags that the registrar refused with 420.
 	Dropped []string
 
@@ -67,7 +71,9 @@ type Spec struct {
 	Username    string
 	ContactUser string
 	// Expires is the wanted expiry; 0 means the registrar's.
-	Expires             time.Duration
+	Expires time.Duration
+	// The handlers are chains such as "token-service>digest"; empty means the
+	// registrar's.
 	RegistrationHandler string
 	SessionHandler      string
 	Register            bool
@@ -95,7 +101,14 @@ type Attempt struct {
 	ExpiresSeconds uint32
 	// Answers are the nonce counts that the open request carries.
 	Answers []*messages.NonceCount
+	// Handler is who is or was asked for the answers.
 	Handler string
+	// AnswerBy is when an xSP that was asked counts as silent; zero when none
+	// is asked.
+	AnswerBy time.Time
+	// Continues is true when the request carries a step of a longer procedure:
+	// another challenge is expected.
+	Continues bool
 	// GuardAt is when the attempt is given up if nothing is heard.
 	GuardAt time.Time
 	// Intervals counts the 423s, Renamed and Adapted are true after the one
@@ -154,6 +167,9 @@ func (s State) Due() (purpose messages.AttemptPurpose, at time.Time, ok bool) {
 func (s State) WakeAt() (at time.Time, ok bool) {
 	if s.Attempt.Open {
 		at, ok = s.Attempt.GuardAt, true
+		if by := s.Attempt.AnswerBy; !by.IsZero() && by.Before(at) {
+			at = by
+		}
 	} else if _, due, wants := s.Due(); wants {
 		at, ok = due, true
 	}

@@ -78,7 +78,7 @@ func Unpack(q *messages.AuthChallenge, r *messages.AuthReply) (*messages.AuthAns
 	}
 	return &messages.AuthAnswer{
 		Ref: r.GetRef(), Answered: r.GetAnswered(), Mutations: r.GetMutations(),
-		Proofs: r.GetProofs(), Preemptive: r.GetPreemptive(),
+		Proofs: r.GetProofs(), Preemptive: r.GetPreemptive(), Continues: r.GetContinues(),
 	}, nil
 }
 
@@ -95,7 +95,7 @@ func Pack(q *messages.AuthChallenge, a *messages.AuthAnswer, err error) (r *mess
 	}
 	return &messages.AuthReply{
 		Ref: q.GetRef(), Answered: a.GetAnswered(), Mutations: a.GetMutations(),
-		Proofs: a.GetProofs(), Preemptive: a.GetPreemptive(),
+		Proofs: a.GetProofs(), Preemptive: a.GetPreemptive(), Continues: a.GetContinues(),
 	}, true
 }
 
