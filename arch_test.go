@@ -34,7 +34,8 @@ type importRule struct {
 // outside says which packages may import a foreign module. "x/..." stands for x
 // and everything below. What is not listed may be imported nowhere.
 var outside = []importRule{
-	{"github.com/asynkron/protoactor-go", []string{"", "actors"}, "the actor library stays replaceable: only the hosts know it"},
+	{"github.com/asynkron/protoactor-go", []string{"", "actors", "actors/xsp/remotexsp", "docs/examples/actor"}, "the actor library stays replaceable: only the hosts know it"},
+	{"google.golang.org/grpc", []string{"actors/xsp/grpcxsp", "actors/xsp/remotexsp", "docs/examples/grpc"}, "gRPC is one way to reach an xSP"},
 	{"github.com/emiago/sipgo", []string{"sipadapter/..."}, "the cores know no SIP library, only messages"},
 	{"github.com/miekg/dns", []string{"sipadapter/..."}, "resolving a target is the adapter's work (RFC 3263)"},
 	{"golang.org/x/net", []string{"sipadapter/..."}, "socket options are the adapter's work"},
@@ -66,22 +67,23 @@ var inside = []struct {
 	{"messages", nil, "the vocabulary depends on nobody"},
 	{"actors", []string{"actors/...", "messages"}, "actors declares the ports it needs (ports.go) and does not know who stands behind them"},
 	{"actors/machinetest", []string{"actors/challenge", "actors/profile", "actors/session", "messages"}, "the harness drives pure cores"},
-	{"actors/...", []string{"actors/aka", "actors/bearer", "actors/challenge", "actors/digest", "messages"}, "a pure core knows only messages and other pure cores, not its host"},
-	{"sipadapter", []string{"actors/challenge", "messages"}, "the adapter speaks messages, shares the grammar of challenges and knows no actor"},
+	{"actors/...", []string{"actors/aka", "actors/challenge", "actors/digest", "actors/mutation", "actors/xsp", "actors/xsp/xsptls", "messages"}, "a core or an authenticator knows only messages and pure cores, not its host"},
+	{"sipadapter", []string{"actors/challenge", "actors/mutation", "messages"}, "the adapter speaks messages, shares the grammar of challenges and the policy of headers, and knows no actor"},
 	{"sipadapter/...", []string{"actors/digest", "messages", "sipadapter/..."}, "test peers use the adapter and compute digests, no more"},
 	{"store", []string{"messages"}, "the journal knows envelopes and no actor"},
 	{"store/...", []string{"messages", "store"}, "the journal knows envelopes and no actor"},
 	{"metrics", []string{"messages"}, "metrics project events and know nothing else"},
 	{"metrics/...", nil, "rules and dashboards are text"},
 	{"admin/...", []string{"actors", "admin/...", "messages"}, "the API talks to the farm, not to the wire or the disk"},
-	{"cmd/node/...", []string{"", "actors", "admin/...", "cmd/node/...", "messages", "metrics", "sipadapter/...", "store"}, "the binary uses everything and nothing uses the binary"},
+	{"cmd/node/...", []string{"", "actors/...", "admin/...", "cmd/node/...", "messages", "metrics", "sipadapter/...", "store"}, "the binary uses everything and nothing uses the binary"},
 	{"interop/...", []string{"..."}, "tests may use anything"},
 	{"bench/...", []string{"..."}, "benchmarks may use anything"},
+	{"docs/examples/...", []string{"", "actors/digest", "actors/xsp/...", "messages"}, "an example shows what its reader may use"},
 }
 
 // pure are the packages that decide. Everything impure reaches them as a value.
 var pure = []string{
-	"actors/profile", "actors/session", "actors/challenge", "actors/digest", "actors/aka",
+	"actors/profile", "actors/session", "actors/challenge", "actors/digest", "actors/aka", "actors/mutation",
 }
 
 // impure are imports that pure packages must not have, by prefix.

@@ -13,26 +13,17 @@ import (
 	"github.com/sipmuster/muster/actors/profile"
 )
 
-// digestHandler is the authenticator that every node has.
-const digestHandler = "digest"
-
 // normalised fills in what a declaration may leave out (design §9).
 func normalised(d actors.Declaration) actors.Declaration {
 	if d.ID == "" {
 		d.ID = d.AOR
-	}
-	if d.RegistrationHandler == "" {
-		d.RegistrationHandler = digestHandler
-	}
-	if d.SessionHandler == "" {
-		d.SessionHandler = digestHandler
 	}
 	return d
 }
 
 // validateDeclaration is the last line of defence for what reaches the farm,
 // from wherever. Files and the API are checked with better words before.
-func validateDeclaration(d actors.Declaration, known func(registrar string) bool) error {
+func validateDeclaration(d actors.Declaration, known, xsps func(name string) bool) error {
 	invalid := func(field, problem string) error {
 		return fmt.Errorf("%w: profile %q: %s: %s", actors.ErrInvalid, d.ID, field, problem)
 	}
@@ -62,10 +53,12 @@ func validateDeclaration(d actors.Declaration, known func(registrar string) bool
 		return invalid("ha1", "give either a password or an HA1")
 	case d.Expires < 0 || d.Expires/time.Second > math.MaxUint32:
 		return invalid("expires", "want 1 to 4294967295 seconds")
-	case d.RegistrationHandler != digestHandler:
-		return invalid("registration_handler", fmt.Sprintf("%q is not available; want digest", d.RegistrationHandler))
-	case d.SessionHandler != digestHandler:
-		return invalid("session_handler", fmt.Sprintf("%q is not available; want digest", d.SessionHandler))
+	}
+	if err := actors.CheckHandler(d.RegistrationHandler, xsps); err != nil {
+		return invalid("registration_handler", err.Error())
+	}
+	if err := actors.CheckHandler(d.SessionHandler, xsps); err != nil {
+		return invalid("session_handler", err.Error())
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func New(o Options) (*Node, error) {
 // build introduces the parts to each other.
 func (n *Node) build() error {
 	o := n.options
-	n.metrics = metrics.New(metrics.Options{Registrars: namesOf(o.Registrars), Version: o.Version})
+	n.metrics = metrics.New(metrics.Options{Registrars: namesOf(o.Registrars), XSPs: xspNames(o.XSPs), Version: o.Version})
 	if err := n.openStore(); err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (n *Node) build() error {
 	}
 	n.farm = actors.NewFarm(actors.FarmOptions{
 		Journal: journal{n.store}, Sender: n.adapter, Credentials: n.credentials, Observer: n.metrics,
-		Token: newToken, Registrars: o.Registrars, Logger: n.log, SecretGone: n.secretGone,
+		Token: newToken, Registrars: o.Registrars, Logger: n.log, SecretGone: n.secretGone, Vaults: vaults{n},
 	})
 	n.setRegistrars(o.Registrars)
 	if o.Admin.Listen == "" {
@@ -160,12 +160,16 @@ func (n *Node) start(ctx context.Context) error {
 	for _, d := range n.options.Profiles {
 		n.useFileSecret(normalised(d))
 	}
+	// So do the xSPs.
+	if err := n.farm.SetXSPs(n.options.XSPs); err != nil {
+		return err
+	}
 	n.starting.Store(new("replaying the journal"))
 	if err := n.farm.Start(ctx); err != nil {
 		return err
 	}
 	n.starting.Store(new("applying the profile files"))
-	if err := n.Apply(ctx, n.options.Desired); err != nil {
+	if err := n.apply(ctx, n.options.Desired, true); err != nil {
 		return err
 	}
 	if err := n.dropOrphans(ctx); err != nil {
@@ -290,6 +294,14 @@ func namesOf(rs []actors.Registrar) []string {
 	names := make([]string, len(rs))
 	for i, r := range rs {
 		names[i] = r.Name
+	}
+	return names
+}
+
+func xspNames(xs []actors.XSP) []string {
+	names := make([]string, len(xs))
+	for i, x := range xs {
+		names[i] = x.Name
 	}
 	return names
 }

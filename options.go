@@ -50,6 +50,8 @@ type Options struct {
 type Desired struct {
 	Registrars []actors.Registrar
 	Profiles   []actors.Declaration
+	// XSPs answer challenges beside the DigestActor.
+	XSPs []actors.XSP
 }
 
 // SIP configures the SIP side.
@@ -119,7 +121,15 @@ func (o Options) validate() error {
 
 func (d Desired) validate() []error {
 	var errs []error
-	names := map[string]bool{}
+	names, xsps := map[string]bool{}, map[string]bool{}
+	for _, x := range d.XSPs {
+		errs = append(errs, x.Check())
+		if xsps[x.Name] {
+			errs = append(errs, fmt.Errorf("xSP %q is configured twice", x.Name))
+		}
+		xsps[x.Name] = true
+	}
+	knowsXSP := func(name string) bool { return xsps[name] }
 	for _, r := range d.Registrars {
 		if r.Name == "" || r.URI == "" {
 			errs = append(errs, fmt.Errorf("registrar %q: name and URI are required", r.Name))
@@ -128,11 +138,16 @@ func (d Desired) validate() []error {
 			errs = append(errs, fmt.Errorf("registrar %q is configured twice", r.Name))
 		}
 		names[r.Name] = true
+		for field, handler := range map[string]string{"registration_handler": r.RegistrationHandler, "session_handler": r.SessionHandler} {
+			if err := actors.CheckHandler(handler, knowsXSP); err != nil {
+				errs = append(errs, fmt.Errorf("registrar %q: %s: %w", r.Name, field, err))
+			}
+		}
 	}
 	ids := map[string]bool{}
 	for _, p := range d.Profiles {
 		p = normalised(p)
-		if err := validateDeclaration(p, func(name string) bool { return names[name] }); err != nil {
+		if err := validateDeclaration(p, func(name string) bool { return names[name] }, knowsXSP); err != nil {
 			errs = append(errs, err)
 			continue
 		}

@@ -20,7 +20,7 @@ const (
 // check normalises and validates a declaration.
 func (n *Node) check(d actors.Declaration) (actors.Declaration, error) {
 	d = normalised(d)
-	return d, validateDeclaration(d, n.knowsRegistrar)
+	return d, validateDeclaration(d, n.knowsRegistrar, n.farm.KnowsHandler)
 }
 
 // Profile returns one profile.
@@ -304,6 +304,24 @@ func (n *Node) DisableProfile(ctx context.Context, id string) (actors.ProfileVie
 func (n *Node) RefreshProfile(ctx context.Context, id string) (actors.ProfileView, error) {
 	return n.farm.Do(ctx, id, profile.Refresh{})
 }
+
+// SetSecurity chooses who answers the challenges to a profile's registrations
+// and sessions, from the next attempt on; nil leaves one as it is, empty is the
+// registrar's default. What a file says comes back when its row changes.
+func (n *Node) SetSecurity(ctx context.Context, id string, registration, session *string) (actors.ProfileView, error) {
+	for field, handler := range map[string]*string{"registration_handler": registration, "session_handler": session} {
+		if handler == nil {
+			continue
+		}
+		if err := actors.CheckHandler(*handler, n.farm.KnowsHandler); err != nil {
+			return actors.ProfileView{}, fmt.Errorf("%w: profile %q: %s: %w", actors.ErrInvalid, id, field, err)
+		}
+	}
+	return n.farm.Do(ctx, id, profile.SetSecurity{Registration: registration, Session: session})
+}
+
+// XSPs returns what stands beside the DigestActor.
+func (n *Node) XSPs(ctx context.Context) ([]actors.XSPView, error) { return n.farm.XSPs(ctx) }
 
 // FetchBindings asks the registrar which contacts it holds for the profile.
 func (n *Node) FetchBindings(ctx context.Context, id string) ([]messages.ContactBinding, error) {

@@ -57,7 +57,20 @@ const applyBatch = 5000
 // Apply makes the farm keep what is desired. Profiles whose declaration did
 // not change keep Call-ID, CSeq and binding; those that are not declared any
 // more are de-registered, unless they came through the API.
+//
+// The xSPs are built anew: their authenticators belong to the node from here
+// on, also after an error.
 func (n *Node) Apply(ctx context.Context, desired Desired) error {
+	return n.apply(ctx, desired, false)
+}
+
+// apply is Apply; with starting the xSPs are in force already.
+func (n *Node) apply(ctx context.Context, desired Desired, starting bool) (err error) {
+	defer func() {
+		if err != nil && !starting {
+			closeXSPs(desired.XSPs)
+		}
+	}()
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
 	if err := errors.Join(desired.validate()...); err != nil {
@@ -66,12 +79,21 @@ func (n *Node) Apply(ctx context.Context, desired Desired) error {
 	if err := n.registrarsInUse(ctx, desired); err != nil {
 		return err
 	}
+	if err := n.xspsInUse(ctx, desired); err != nil {
+		return err
+	}
 	if n.unsettle != nil {
 		n.unsettle()
 	}
 	moved, err := n.moved(ctx, desired.Profiles)
 	if err != nil {
 		return err
+	}
+	if !starting {
+		if err := n.farm.SetXSPs(desired.XSPs); err != nil {
+			return err
+		}
+		n.metrics.SetXSPs(xspNames(desired.XSPs))
 	}
 	leaving := n.leaving(desired.Registrars)
 	n.setRegistrars(desired.Registrars)

@@ -197,6 +197,9 @@ func (n *Node) dropOrphans(ctx context.Context) error {
 func (n *Node) openSecrets() error {
 	n.sealed = map[string]bool{}
 	return n.store.EachSecret(n.ctx, func(id string, plain []byte) error {
+		if isXSPSecret(id) {
+			return nil
+		}
 		n.sealed[id] = true
 		var s sealedCredential
 		if json.Unmarshal(plain, &s) != nil {

@@ -4,10 +4,13 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/sipmuster/muster/actors/digest"
+	"github.com/sipmuster/muster/actors/mutation"
+	"github.com/sipmuster/muster/actors/xsp"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -28,10 +31,22 @@ func (d *digestActor) Receive(ctx actor.Context) {
 	if !ok {
 		return
 	}
+	v := d.consult(q)
+	v.ref, v.handler = q.GetRef(), digestHandler
+	ctx.Respond(v)
+}
+
+// consult answers whatever happens: nothing watches over the time that the
+// DigestActor takes.
+func (d *digestActor) consult(q *messages.AuthChallenge) (v *verdict) {
+	defer func() {
+		if recover() != nil {
+			v = &verdict{failure: messages.ReasonHandler, outcome: outcomeError, detail: "it panicked"}
+		}
+	}()
 	c, ok := d.credentials.Credential(q.GetProfileId())
 	if !ok {
-		ctx.Respond(&messages.AuthRefusal{Ref: q.GetRef(), Refusal: &messages.Refusal{Reason: string(messages.ReasonNoCredentials)}})
-		return
+		return refuse(messages.ReasonNoCredentials)
 	}
 	username := c.Username
 	if username == "" {
@@ -42,11 +57,33 @@ func (d *digestActor) Receive(ctx actor.Context) {
 			return d.cnonce(q.GetProfileId(), sess, realm, nonce)
 		})
 	if refusal != nil {
-		ctx.Respond(&messages.AuthRefusal{Ref: q.GetRef(), Refusal: refusal})
-		return
+		return refuse(messages.Reason(refusal.GetReason()))
 	}
-	answer.Ref = q.GetRef()
-	ctx.Respond(answer)
+	return &verdict{answer: answer, checked: mutation.Checked{Unanswered: unanswered(q, answer)}, outcome: outcomeAnswered}
+}
+
+// refuse is the DigestActor's refusal, whose reason is one of ours.
+func refuse(reason messages.Reason) *verdict {
+	return &verdict{refusal: &xsp.Refusal{Reason: string(reason)}, outcome: outcomeRefused}
+}
+
+// unanswered are the challenges of realms that none of an answer's is for. The
+// DigestActor answers each realm once, and what it writes needs no check.
+func unanswered(q *messages.AuthChallenge, a *messages.AuthAnswer) []*messages.Challenge {
+	var left []*messages.Challenge
+	asked := q.GetChallenges()
+	sameRealm := func(c, d *messages.Challenge) bool {
+		return c.GetSpace() == d.GetSpace() && c.GetRealm() == d.GetRealm()
+	}
+	for i, c := range asked {
+		if i > 0 && slices.ContainsFunc(asked[:i], func(d *messages.Challenge) bool { return sameRealm(c, d) }) {
+			continue
+		}
+		if !slices.ContainsFunc(a.GetAnswered(), func(k uint32) bool { return int(k) < len(asked) && sameRealm(c, asked[k]) }) {
+			left = append(left, c)
+		}
+	}
+	return left
 }
 
 func (d *digestActor) cnonce(id string, sess bool, realm, nonce string) string {

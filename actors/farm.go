@@ -30,6 +30,8 @@ type FarmOptions struct {
 	Token func() string
 	// Registrars are the targets at start; see SetRegistrars.
 	Registrars []Registrar
+	// Vaults keeps what xSPs must remember; nil refuses those that must.
+	Vaults Vaults
 	// Logger defaults to one that discards.
 	Logger *slog.Logger
 	// SecretGone is told the id of a profile that was forgotten, so that its
@@ -54,7 +56,10 @@ type Farm struct {
 	restored   [Shards]*shardActor
 	digests    *actor.PID
 	registrars atomic.Pointer[map[string]registrar]
-	changing   sync.Mutex  // serialises SetRegistrars
+	xsps       atomic.Pointer[xspTable]
+	vaults     Vaults
+	tallies    tallies
+	changing   sync.Mutex  // serialises SetRegistrars and SetXSPs
 	started    atomic.Bool // the shards run
 	stopping   atomic.Bool
 	stopped    chan struct{}
@@ -71,7 +76,7 @@ type registrar struct {
 func NewFarm(o FarmOptions) *Farm {
 	f := &Farm{
 		journal: o.Journal, sender: o.Sender, credentials: o.Credentials, observer: o.Observer,
-		token: o.Token, log: o.Logger, secretGone: o.SecretGone, stopped: make(chan struct{}),
+		token: o.Token, log: o.Logger, secretGone: o.SecretGone, stopped: make(chan struct{}), vaults: o.Vaults,
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -85,6 +90,7 @@ func NewFarm(o FarmOptions) *Farm {
 	f.system = actor.NewActorSystem(actor.WithLoggerFactory(quiet))
 	f.root = f.system.Root
 	f.registrars.Store(&map[string]registrar{})
+	f.xsps.Store(&xspTable{})
 	f.digests = f.spawnDigests()
 	f.setRegistrars(o.Registrars)
 	for i := range f.restored {
@@ -157,6 +163,9 @@ func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 	waits = append(waits, f.shards[:]...)
 	f.eachGate(func(_ string, r registrar) { waits = append(waits, r.pid) })
 	waits = append(waits, f.digests)
+	for _, pid := range f.xsps.Load().pids {
+		waits = append(waits, pid)
+	}
 	for _, pid := range waits {
 		if pid != nil {
 			// Bounded: an actor that hangs in an append must not hold the exit.
@@ -267,10 +276,8 @@ func policyOf(r Registrar) profile.Policy {
 		Expires: r.Expires, Tolerate: r.Tolerate, RequireProof: r.RequireProof,
 		RetryBase: r.RetryBase, RetryMax: r.RetryMax,
 	}
+	p.RegistrationHandler, p.SessionHandler = r.RegistrationHandler, r.SessionHandler
 	p.Challenge.Realms, p.Challenge.Algorithms = r.Realms, r.Algorithms
-	if len(r.Algorithms) == 0 {
-		p.Challenge.Algorithms = []string{"SHA-512-256", "SHA-256", "MD5"}
-	}
 	p.Challenge.AllowDowngrade = r.AllowDowngrade
 	for _, uri := range []string{r.URI, r.OutboundProxy} {
 		if host := profile.HostOf(uri); host != "" {
@@ -287,6 +294,7 @@ func (f *Farm) registrar(name string) (registrar, bool) {
 
 func (f *Farm) policy(name string) profile.Policy {
 	r, _ := f.registrar(name)
+	r.policy.AnswerLimits = f.xsps.Load().limits
 	return r.policy
 }
 
@@ -310,7 +318,8 @@ func (f *Farm) handler(name string) (*actor.PID, bool) {
 	if name == digestHandler {
 		return f.digests, true
 	}
-	return nil, false
+	pid, ok := f.xsps.Load().pids[name]
+	return pid, ok
 }
 
 // Shard is the number of the shard of a profile.

@@ -323,7 +323,8 @@ func (f *Farm) Registrars(ctx context.Context) ([]RegistrarView, error) {
 		v := RegistrarView{
 			Name: name, URI: r.config.URI, Profiles: map[string]int{}, Waiting: g.waiting, InFlight: g.inFlight,
 			Rate: cmp.Or(r.config.Rate, defaultRate), Concurrency: cmp.Or(r.config.Concurrency, defaultConcurrency),
-			State: g.state,
+			State: g.state, RegistrationHandler: cmp.Or(r.config.RegistrationHandler, digestHandler),
+			SessionHandler: cmp.Or(r.config.SessionHandler, digestHandler), Answers: f.tallies.view(name),
 		}
 		for _, state := range States() {
 			v.Profiles[state] = counts[name][state]
@@ -371,9 +372,12 @@ func (f *Farm) view(id string, s profile.State, waiting bool) ProfileView {
 		Username: s.Spec.Username, ContactUser: ContactUser(s.Spec), Expires: int(s.Spec.Expires / time.Second),
 		Register: s.Spec.Register, Source: s.Source, CallID: s.CallID, CSeq: s.CSeq, Waiting: waiting,
 	}
-	if _, known := f.registrar(s.Spec.Registrar); !known {
+	r, known := f.registrar(s.Spec.Registrar)
+	if !known {
 		v.Reason = "registrar.unknown"
 	}
+	v.RegistrationHandler = cmp.Or(v.RegistrationHandler, r.config.RegistrationHandler, digestHandler)
+	v.SessionHandler = cmp.Or(v.SessionHandler, r.config.SessionHandler, digestHandler)
 	if s.Bound() {
 		v.ExpiresAt = utc(s.Binding.Until)
 	}

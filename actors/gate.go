@@ -30,7 +30,7 @@ type gate struct {
 
 	queue wantQueue
 	wants map[string]*want
-	paced []func()             // answers that wait for a token
+	paced []pacedSend          // answers that wait for a token
 	slots map[string]time.Time // open attempts by profile, since when
 	held  bool
 
@@ -63,6 +63,14 @@ const (
 	// slotLimit is when a slot is taken back from an attempt that was lost.
 	slotLimit = 10 * time.Minute
 )
+
+// pacedSend is a request of an attempt that is open already.
+type pacedSend struct {
+	// id is set when the attempt has given its slot back for a while and needs
+	// one again; see pause.
+	id   string
+	send func()
+}
 
 // want is a profile that is due.
 type want struct {
@@ -139,6 +147,25 @@ func (g *gate) release(now time.Time, id string, heard, dark bool, jitter float6
 	}
 }
 
+// pause gives the slot of an attempt to others while an xSP is asked, so that a
+// slow xSP does not use up the concurrency. unspent is true when nothing was
+// sent yet: the token goes back too.
+func (g *gate) pause(now time.Time, id string, unspent bool) {
+	if _, ok := g.slots[id]; !ok {
+		return
+	}
+	delete(g.slots, id)
+	if g.probe == id {
+		g.probe, g.probeAt = "", now.Add(firstProbeWait)
+	}
+	if len(g.slots) == 0 {
+		g.unheard = time.Time{}
+	}
+	if unspent && g.rate > 0 {
+		g.tokens = min(g.depth(), g.tokens+1)
+	}
+}
+
 // heard notes that the target is alive.
 func (g *gate) heard(now time.Time) {
 	g.lastHeard, g.failures, g.down, g.probe, g.probeWait = now, 0, false, "", firstProbeWait
@@ -188,9 +215,16 @@ func (g *gate) next(now time.Time) (answer func(), fresh *want, wake time.Time) 
 		return nil, nil, now.Add(g.untilToken())
 	}
 	if len(g.paced) > 0 {
-		answer, g.paced = g.paced[0], g.paced[1:]
+		p := g.paced[0]
+		if p.id != "" && g.full() {
+			return nil, nil, time.Time{} // until a release
+		}
+		g.paced = g.paced[1:]
+		if p.id != "" {
+			g.slots[p.id] = now
+		}
 		g.take(now)
-		return answer, nil, time.Time{}
+		return p.send, nil, time.Time{}
 	}
 	if wake, ok := g.admits(now); !ok {
 		return nil, nil, wake
@@ -232,7 +266,7 @@ func (g *gate) admits(now time.Time) (wake time.Time, ok bool) {
 	switch {
 	case g.held:
 		return time.Time{}, false
-	case g.concurrency > 0 && len(g.slots) >= g.concurrency:
+	case g.full():
 		return time.Time{}, false // until a release, or the sweep of lost slots
 	case g.down && g.probe != "":
 		return time.Time{}, false
@@ -243,6 +277,8 @@ func (g *gate) admits(now time.Time) (wake time.Time, ok bool) {
 	}
 	return time.Time{}, true
 }
+
+func (g *gate) full() bool { return g.concurrency > 0 && len(g.slots) >= g.concurrency }
 
 func (g *gate) silent(now time.Time) bool {
 	return !g.unheard.IsZero() && now.Sub(g.unheard) > silentAfter

@@ -49,7 +49,7 @@ func TestGateAnswersGoBeforeFreshAttempts(t *testing.T) {
 	g.tokens = 1
 	order := []string{}
 	g.want("fresh", nil, epoch)
-	g.paced = append(g.paced, func() { order = append(order, "answer") })
+	g.paced = append(g.paced, pacedSend{send: func() { order = append(order, "answer") }})
 	ids, _ := admit(g, epoch)
 	if len(order) != 1 || len(ids) != 0 {
 		t.Errorf("CHA-16: answers %v, fresh %v; want the answer to take the only token", order, ids)
@@ -174,7 +174,7 @@ func TestGatePaceHoldsInEveryWindow(t *testing.T) {
 				g.want(fmt.Sprintf("%d-%d", i, j), nil, now)
 			}
 			for range rapid.IntRange(0, 20).Draw(t, "answers") {
-				g.paced = append(g.paced, func() { sent = append(sent, now) })
+				g.paced = append(g.paced, pacedSend{send: func() { sent = append(sent, now) }})
 			}
 			ids, _ := admit(g, now)
 			for _, id := range ids {

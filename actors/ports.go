@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/sipmuster/muster/actors/xsp"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -65,6 +66,12 @@ type Credentials interface {
 	Credential(profileID string) (Credential, bool)
 }
 
+// Vaults gives each xSP that remembers something a vault of its own, see
+// xsp.Keeper.
+type Vaults interface {
+	Vault(name string) xsp.Vault
+}
+
 // Observer is told what was recorded, after it is durable, and what only the
 // shell knows. *metrics.Metrics satisfies it. Methods must not block.
 type Observer interface {
@@ -78,9 +85,11 @@ type Observer interface {
 	Appended(d time.Duration)
 	// Dropped counts an input that changed nothing.
 	Dropped(reason messages.Reason)
-	// ChallengeAnswered counts a question: handler is "digest" or "xsp",
-	// outcome is "answered", "refused", "timeout", "invalid" or "late".
-	ChallengeAnswered(handler, outcome string)
+	// ChallengeAnswered counts a question: handler is "digest" or the name of
+	// an xSP, outcome is one of Outcomes.
+	ChallengeAnswered(handler, outcome string, elapsed time.Duration)
+	// XSP reports the gate of an xSP: up is false while its breaker is open.
+	XSP(name string, waiting, inFlight int, up bool)
 	// ActorRestarted counts a profile actor that failed; parked when it will
 	// not be restarted by itself.
 	ActorRestarted(parked bool)

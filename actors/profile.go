@@ -36,7 +36,9 @@ type profileActor struct {
 	started     time.Time
 	heard, dark bool
 	retryAfter  time.Duration
-	// asked is the question that is out; its answer is taken once.
+	// paused is true while others use the slot, because an xSP is asked.
+	paused bool
+	// asked is the question that is out; its verdict is taken once.
 	asked *question
 	// mutations and proofs are the answer for the open attempt, in memory
 	// only.
@@ -77,10 +79,8 @@ func (a *profileActor) Receive(ctx actor.Context) {
 		if a.state.Attempt.Open && a.state.Attempt.Number == m.attempt {
 			a.send()
 		}
-	case *messages.AuthAnswer:
-		a.answered(ctx, m)
-	case *messages.AuthRefusal:
-		a.refused(ctx, m)
+	case *verdict:
+		a.judged(ctx, m)
 	default:
 		return
 	}
@@ -250,8 +250,9 @@ func (a *profileActor) chainEnded() {
 			id: a.id, heard: a.heard, dark: a.dark, retryAfter: a.retryAfter,
 		})
 	}
-	a.slot, a.heard, a.dark, a.retryAfter = false, false, false, 0
-	a.asked, a.mutations, a.proofs = nil, nil, nil
+	a.slot, a.heard, a.dark, a.retryAfter, a.paused = false, false, false, 0, false
+	a.dropQuestion()
+	a.mutations, a.proofs = nil, nil
 	if a.fetched != nil {
 		a.fetched(nil, ErrBusy)
 		a.fetched = nil

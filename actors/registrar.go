@@ -38,7 +38,14 @@ type (
 	// the target was heard.
 	paceAnswer struct {
 		heard bool
-		send  func()
+		// id is set when the attempt needs a slot again.
+		id   string
+		send func()
+	}
+	// pauseSlot lets others use the slot of an attempt that waits for an xSP.
+	pauseSlot struct {
+		id             string
+		heard, unspent bool
 	}
 	retransmitted struct{}
 	reconfigure   struct{ registrar Registrar }
@@ -83,7 +90,12 @@ func (r *registrarActor) Receive(ctx actor.Context) {
 		if m.heard {
 			r.gate.heard(now)
 		}
-		r.gate.paced = append(r.gate.paced, m.send)
+		r.gate.paced = append(r.gate.paced, pacedSend{id: m.id, send: m.send})
+	case *pauseSlot:
+		if m.heard {
+			r.gate.heard(now)
+		}
+		r.gate.pause(now, m.id, m.unspent)
 	case *retransmitted:
 		r.gate.spend()
 	case *reconfigure:

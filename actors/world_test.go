@@ -26,6 +26,7 @@ type world struct {
 	registrar *fakeRegistrar
 	observer  *fakeObserver
 	secrets   map[string]Credential
+	xsps      []XSP
 	tokens    int
 	mu        sync.Mutex
 }
@@ -45,6 +46,9 @@ func (w *world) start() {
 		Journal: w.journal, Sender: w.registrar.connect(), Credentials: w, Observer: w.observer,
 		Token: w.token, Registrars: []Registrar{w.config},
 	})
+	if err := w.farm.SetXSPs(w.xsps); err != nil {
+		w.t.Fatal(err)
+	}
 	if err := w.farm.Start(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
@@ -91,15 +95,19 @@ func (w *world) password(id, password string) {
 	w.secrets[id] = Credential{Password: messages.NewSecret(password)}
 }
 
-func (w *world) declare(n int) {
+// declare adds p0, p1, ... with the registrar's handler.
+func (w *world) declare(n int) { w.t.Helper(); w.declareFor("p", n, "") }
+
+// declareFor adds profiles of a name whose challenges a handler answers.
+func (w *world) declareFor(name string, n int, handler string) {
 	w.t.Helper()
 	var ds []Declared
 	for i := range n {
-		id := fmt.Sprintf("p%d", i)
+		id := fmt.Sprintf("%s%d", name, i)
 		ds = append(ds, Declared{ID: id, Command: profile.Declare{
 			Spec: profile.Spec{
 				AOR: "sip:" + id + "@example.test", Registrar: w.config.Name,
-				RegistrationHandler: "digest", SessionHandler: "digest", Register: true,
+				RegistrationHandler: handler, Register: true,
 			}, Source: "file", Row: "row",
 		}})
 	}
@@ -380,15 +388,51 @@ type fakeObserver struct {
 	mu              sync.Mutex
 	parked, restart int
 	overdue         map[int]int
+	// challenges counts "handler outcome"; breakers "handler up" and "handler
+	// down", each time that changes.
+	challenges, breakers map[string]int
+	down                 map[string]bool
 }
 
 func (o *fakeObserver) ProfileEvents(string, string, string, time.Time, []*messages.ProfileEvent) {}
 func (o *fakeObserver) ProfileRestored(string, string)                                            {}
 func (o *fakeObserver) Appended(time.Duration)                                                    {}
 func (o *fakeObserver) Dropped(messages.Reason)                                                   {}
-func (o *fakeObserver) ChallengeAnswered(string, string)                                          {}
 func (o *fakeObserver) RefreshMargin(string, time.Duration)                                       {}
 func (o *fakeObserver) Registrar(string, int, int, bool)                                          {}
+
+func (o *fakeObserver) ChallengeAnswered(handler, outcome string, _ time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.challenges == nil {
+		o.challenges = map[string]int{}
+	}
+	o.challenges[handler+" "+outcome]++
+}
+
+func (o *fakeObserver) asked(handler, outcome string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.challenges[handler+" "+outcome]
+}
+
+func (o *fakeObserver) XSP(name string, _, _ int, up bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.breakers == nil {
+		o.breakers, o.down = map[string]int{}, map[string]bool{}
+	}
+	if o.down[name] == up {
+		o.down[name] = !up
+		o.breakers[name+map[bool]string{true: " up", false: " down"}[up]]++
+	}
+}
+
+func (o *fakeObserver) breaker(name, state string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.breakers[name+" "+state]
+}
 
 func (o *fakeObserver) ActorRestarted(parked bool) {
 	o.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sipmuster/muster/actors/mutation"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -45,7 +46,7 @@ func (a *Adapter) Send(req *messages.SIPRequest, done func(messages.SIPOutcome))
 		fail(messages.ReasonConfiguration, err)
 		return
 	}
-	if err := CheckMutations(req.Mutations, a.opts.MutableHeaders); err != nil {
+	if err := mutation.Check(req.Mutations, req.MutableHeaders); err != nil {
 		fail(messages.ReasonMutation, err)
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"strings"
+
+	"github.com/sipmuster/muster/actors/mutation"
 )
 
 var errFraming = errors.New("stream without a message boundary")
@@ -95,7 +97,7 @@ func streamLength(header []byte) (int, bool) {
 		if !ok || len(name) > 64 {
 			continue
 		}
-		if canonicalName(strings.TrimRight(string(name), " \t")) == "content-length" {
+		if mutation.Canonical(strings.TrimRight(string(name), " \t")) == "content-length" {
 			value = trim(string(rest))
 			count++
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sipmuster/muster/actors/mutation"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -197,7 +198,7 @@ func headerLines(packet []byte, name string) []string {
 	var values []string
 	for l := range strings.SplitSeq(head, "\r\n") {
 		n, value, ok := strings.Cut(l, ":")
-		if ok && canonicalName(strings.TrimSpace(n)) == canonicalName(name) {
+		if ok && mutation.Canonical(strings.TrimSpace(n)) == mutation.Canonical(name) {
 			values = append(values, strings.TrimSpace(value))
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"github.com/sipmuster/muster/actors/mutation"
 )
 
 // Bounds on a received message (S-31).
@@ -183,7 +185,7 @@ func (m *message) take(headers []sip.Header) error {
 			fault = errMalformed
 			continue
 		}
-		m.fields = append(m.fields, field{canonicalName(h.Name()), value})
+		m.fields = append(m.fields, field{mutation.Canonical(h.Name()), value})
 	}
 	return fault
 }
@@ -254,44 +256,6 @@ func tag(value string) (string, bool) {
 		return "", false
 	}
 	return parameter(n.params, "tag")
-}
-
-// canonicalName is the full header name in lower case; compact forms count
-// (S-50).
-func canonicalName(name string) string {
-	switch name { // the usual spellings, without an allocation
-	case "Via", "v":
-		return "via"
-	case "From", "f":
-		return "from"
-	case "To", "t":
-		return "to"
-	case "Call-ID", "i":
-		return "call-id"
-	case "CSeq":
-		return "cseq"
-	case "Contact", "m":
-		return "contact"
-	case "Content-Length", "l":
-		return "content-length"
-	case "Expires":
-		return "expires"
-	}
-	name = strings.ToLower(name)
-	if full, ok := compactForms[name]; ok {
-		return full
-	}
-	return name
-}
-
-// compactForms is the registry of compact header names (IANA, SIP Parameters).
-var compactForms = map[string]string{
-	"a": "accept-contact", "b": "referred-by", "c": "content-type",
-	"d": "request-disposition", "e": "content-encoding", "f": "from",
-	"i": "call-id", "j": "reject-contact", "k": "supported",
-	"l": "content-length", "m": "contact", "n": "identity-info", "o": "event",
-	"r": "refer-to", "s": "subject", "t": "to", "u": "allow-events",
-	"v": "via", "x": "session-expires", "y": "identity",
 }
 
 // isKeepAlive tells whether a datagram is only a keep-alive.

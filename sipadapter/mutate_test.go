@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/sipmuster/muster/actors/mutation"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -16,117 +17,133 @@ func set(name, value string) *messages.HeaderMutation {
 	return &messages.HeaderMutation{Op: messages.Op_SET, Name: name, Value: value}
 }
 
-// S-50, S-51: the header policy. Names count in their canonical form.
-func TestS50_Names(t *testing.T) {
-	extra := []string{"P-Access-Network-Info", "Require", "Supported"}
-	for _, name := range []string{"Authorization", "AUTHORIZATION", "proxy-authorization", "p-access-network-info", "Require", "k", "K"} {
-		if err := CheckMutations([]*messages.HeaderMutation{set(name, "x")}, extra); err != nil {
-			t.Errorf("%q: %v", name, err)
-		}
-	}
-	refused := []string{
-		"Via", "v", "V", "Call-ID", "i", "From", "f", "To", "t", "CSeq", "Max-Forwards", "Route", "Record-Route",
-		"Contact", "m", "Content-Length", "l", "Content-Type", "c", "Content-Encoding", "e", "Expires", "x", "o", "r", "b", "u",
-		"Session-Expires", "X-Other", "Date", "P-Asserted-Identity",
-		"", " Authorization", "Authorization ", "Authorization\t", "Authorization:", "Contact\x01", "X-Bypass-me :",
-		"Authorization\r\nVia", "Authorization\x00", "Auth orization", "Authorizatiön",
-	}
-	for _, name := range refused {
-		err := CheckMutations([]*messages.HeaderMutation{set(name, "canary")}, extra)
-		if err == nil || strings.Contains(err.Error(), "canary") {
-			t.Errorf("%q: %v", name, err)
-		}
-	}
-	// Not even a configuration can open the protected ones.
-	if err := CheckMutations([]*messages.HeaderMutation{set("Via", "x")}, []string{"Via"}); err == nil {
-		t.Error("Via is accepted")
-	}
-	for _, name := range []string{"Via", "l", "Contact"} {
-		if _, err := New(Options{MutableHeaders: []string{name}}); err == nil {
-			t.Errorf("MutableHeaders %q is accepted", name)
-		}
-	}
-}
-
-func TestS51_Values(t *testing.T) {
-	for _, value := range []string{"a\r\nX: y", "a\rb", "a\nb", "a\x00b", "a\x1fb", "a\x7fb", "\xff", "", " \t", "a\r\n b"} {
-		err := CheckMutations([]*messages.HeaderMutation{set("Authorization", value)}, nil)
-		if err == nil {
-			t.Errorf("%q is accepted", value)
-		}
-	}
-	for _, value := range []string{`Digest realm="ü"`, "a\tb", "  Bearer x  "} {
-		if err := CheckMutations([]*messages.HeaderMutation{set("Authorization", value)}, nil); err != nil {
-			t.Errorf("%q: %v", value, err)
-		}
-	}
-	bad := [][]*messages.HeaderMutation{
-		{nil},
-		{{Name: "Authorization", Value: "x"}},
-		{{Op: 9, Name: "Authorization", Value: "x"}},
-		slices.Repeat([]*messages.HeaderMutation{set("Authorization", "x")}, 17),
-		{set("Authorization", strings.Repeat("x", 16<<10))},
-	}
-	for i, list := range bad {
-		if err := CheckMutations(list, nil); err == nil {
-			t.Errorf("list %d is accepted", i)
-		}
-	}
-	if err := CheckMutations(slices.Repeat([]*messages.HeaderMutation{set("Authorization", "x")}, 16), nil); err != nil {
-		t.Error(err)
-	}
-}
-
-// A request with an invalid answer does not leave.
+// S-50, S-51: the adapter is the second line of defence. A request with an
+// answer that breaks the header policy does not leave, and what its
+// authenticator may change is what the request says.
 func TestInvalidMutationIsNotSent(t *testing.T) {
-	log := &canary{}
-	a, conn := memAdapter(t, Options{Logger: log.logger()}, seams{})
+	add := func(name, value string) *messages.HeaderMutation {
+		return &messages.HeaderMutation{Op: messages.Op_ADD, Name: name, Value: value}
+	}
+	for name, tt := range map[string]struct {
+		mutation *messages.HeaderMutation
+		listed   []string
+		sent     bool
+	}{
+		"protected":                 {set("Route", "<sip:canary>"), []string{"X-One"}, false},
+		"protected and listed":      {set("Route", "<sip:canary>"), []string{"Route"}, false},
+		"a second line":             {set("Authorization", "canary\r\nVia: x"), nil, false},
+		"not listed":                {set("X-One", "canary"), nil, false},
+		"listed":                    {set("X-One", "canary"), []string{"X-One"}, true},
+		"listed for another":        {set("X-One", "canary"), []string{"X-Two"}, false},
+		"sec-agree":                 {add("Require", "sec-agree"), []string{"Require"}, true},
+		"sec-agree and more":        {add("Require", "sec-agree, canary"), []string{"Require"}, false},
+		"instead of the node's":     {set("Supported", "sec-agree"), []string{"Supported"}, false},
+		"sec-agree without leave":   {add("Require", "sec-agree"), nil, false},
+		"credentials always may be": {set("Proxy-Authorization", "Bearer canary"), nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := &canary{}
+			a, conn := memAdapter(t, Options{Logger: log.logger()}, seams{})
+			defer shut(t, a)
+			conn.peer = func(d datagram) []datagram { return []datagram{{data: granted(d.data), addr: peerAddr}} }
+			r := register()
+			r.Mutations = []*messages.HeaderMutation{set("Authorization", "Bearer canary"), tt.mutation}
+			r.MutableHeaders = tt.listed
+			o := await(t, send(a, r))
+			if tt.sent {
+				if o.Response == nil || len(conn.packets()) != 1 {
+					t.Errorf("outcome %+v, %d packets", o, len(conn.packets()))
+				}
+				return
+			}
+			if o.Failure != messages.ReasonMutation || len(conn.packets()) != 0 {
+				t.Errorf("outcome %+v, %d packets", o, len(conn.packets()))
+			}
+			if strings.Contains(o.Detail+log.text(), "canary") {
+				t.Error("S-65: a value is shown")
+			}
+		})
+	}
+}
+
+// An answer that makes a request larger than any message fails cleanly.
+func TestS53_AnswerOverTheLimit(t *testing.T) {
+	a, conn := memAdapter(t, Options{}, seams{})
 	defer shut(t, a)
-	r := register()
-	r.Mutations = []*messages.HeaderMutation{set("Authorization", "canary"), set("Route", "<sip:canary>")}
-	o := await(t, send(a, r))
-	if o.Failure != messages.ReasonMutation || len(conn.packets()) != 0 {
+	r := large(15 << 10)
+	r.ContentType, r.Body = "text/plain", make([]byte, 52_000)
+	if o := await(t, send(a, r)); o.Failure != messages.ReasonTooLarge || len(conn.packets()) != 0 {
 		t.Errorf("outcome %+v, %d packets", o, len(conn.packets()))
 	}
-	if strings.Contains(o.Detail+log.text(), "canary") {
-		t.Error("S-65: a value is shown")
+}
+
+// The header part of a URI stays where it is, or is left out: no line of the
+// request comes out of it.
+func TestS54_URIHeadersStayInTheURI(t *testing.T) {
+	const part = "?Route=%3Csip:evil%3E&Authorization=evil&Via=evil"
+	for name, spoil := range map[string]func(*messages.SIPRequest){
+		"Request-URI":  func(r *messages.SIPRequest) { r.RequestURI += part },
+		"From":         func(r *messages.SIPRequest) { r.From += part },
+		"To":           func(r *messages.SIPRequest) { r.To += part },
+		"contact user": func(r *messages.SIPRequest) { r.ContactUser += part },
+		"loose route":  func(r *messages.SIPRequest) { r.Route = []string{"<sip:p.test;lr" + part + ">"} },
+		"strict route": func(r *messages.SIPRequest) { r.Route = []string{"<sip:p.test" + part + ">"} },
+	} {
+		r := register()
+		spoil(r)
+		p := packetOf(t, r)
+		want := map[string]int{"Authorization": 0, "Via": 1, "Route": len(r.Route)}
+		for header, n := range want {
+			if got := headerLines([]byte(p), header); len(got) != n {
+				t.Errorf("%s: %s stands there %d times, want %d:\n%s", name, header, len(got), n, p)
+			}
+		}
 	}
 }
 
 // Whatever is accepted, the request re-parses to exactly the intended header
-// list: no further line, no other identity.
+// list: no further line, no other identity, and no longer than the bounds of an
+// answer allow (S-50, S-51, S-53).
 func TestMutationsSerialiseAsIntended(t *testing.T) {
 	a, err := New(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	allowed := rapid.SampledFrom([]string{"Authorization", "authorization", "Proxy-Authorization", "X-One", "k", "Supported"})
-	others := rapid.SampledFrom([]string{"Via", "l", "Route", "Contact", "X One", "X-Two"})
-	printable := rapid.StringMatching(`[!-~][ -~]{0,40}`)
-	accepted := 0
+	listed := []string{"X-One", "Require", "Supported", "User-Agent"}
+	ops := rapid.SampledFrom([]messages.Op{messages.Op_SET, messages.Op_ADD, messages.Op_REMOVE})
+	allowed := rapid.SampledFrom([]string{"Authorization", "authorization", "Proxy-Authorization", "X-One", "user-agent"})
+	options := rapid.SampledFrom([]string{"k", "Supported", "Require", "REQUIRE"})
+	others := rapid.SampledFrom([]string{"Via", "l", "Route", "Contact", "X One", "X-Two", "Proxy-Require"})
+	text := rapid.StringMatching(`[!-~][ -~]{0,40}`)
+	accepted, agreed := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		list := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) *messages.HeaderMutation {
-			if rapid.IntRange(0, 19).Draw(t, "hostile") > 0 {
-				op := rapid.SampledFrom([]messages.Op{messages.Op_SET, messages.Op_ADD, messages.Op_REMOVE}).Draw(t, "op")
-				return &messages.HeaderMutation{Op: op, Name: allowed.Draw(t, "name"), Value: printable.Draw(t, "value")}
+			switch kind := rapid.IntRange(0, 19).Draw(t, "kind"); {
+			case kind == 0:
+				return &messages.HeaderMutation{
+					Op:    messages.Op(rapid.IntRange(0, 4).Draw(t, "op")),
+					Name:  rapid.OneOf(allowed, options, others).Draw(t, "name"),
+					Value: rapid.OneOf(text, rapid.String(), rapid.Just("a\r\nVia: x"), rapid.Just("sec-agree,x")).Draw(t, "value"),
+				}
+			case kind < 6:
+				return &messages.HeaderMutation{Op: messages.Op_ADD, Name: options.Draw(t, "name"), Value: "sec-agree"}
 			}
-			return &messages.HeaderMutation{
-				Op:    messages.Op(rapid.IntRange(0, 4).Draw(t, "op")),
-				Name:  rapid.OneOf(allowed, others).Draw(t, "name"),
-				Value: rapid.OneOf(printable, rapid.String(), rapid.Just("a\r\nVia: x")).Draw(t, "value"),
-			}
+			return &messages.HeaderMutation{Op: ops.Draw(t, "op"), Name: allowed.Draw(t, "name"), Value: text.Draw(t, "value")}
 		}), 0, 6).Draw(t, "mutations")
-		if CheckMutations(list, []string{"X-One", "Supported"}) != nil {
+		if mutation.Check(list, listed) != nil {
 			return
 		}
 		accepted++
 		r := register()
-		before, err := a.parseRequest(packet(r), false)
+		r.Supported = []string{"path"}
+		plain := packet(r)
+		before, err := a.parseRequest(plain, false)
 		if err != nil || before.faulty {
 			t.Fatalf("%v", err)
 		}
-		r.Mutations = list
-		after, err := a.parseRequest(packet(r), false)
+		r.Mutations, r.MutableHeaders = list, listed
+		mutated := packet(r)
+		after, err := a.parseRequest(mutated, false)
 		if err != nil || after.faulty {
 			t.Fatalf("%v", err)
 		}
@@ -136,9 +153,25 @@ func TestMutationsSerialiseAsIntended(t *testing.T) {
 		if after.target != r.RequestURI || len(after.body) != 0 {
 			t.Fatalf("%+v", after)
 		}
+		// RFC 3329: an answer adds sec-agree and takes no option tag away.
+		tags := []string{"path"}
+		for _, m := range list {
+			if mutation.Canonical(m.GetName()) == "supported" {
+				tags = append(tags, "sec-agree")
+				agreed++
+			}
+		}
+		if diff := cmp.Diff(tags, headerLines(mutated, "Supported")); diff != "" {
+			t.Fatalf("Supported (-want +got):\n%s", diff)
+		}
+		// 16 names and values of 16 KiB together, 4 bytes around each, and a
+		// compact form is written out.
+		if most := len(plain) + 16<<10 + 16*(4+len("identity-info")); len(mutated) > most {
+			t.Fatalf("%d bytes, at most %d are expected", len(mutated), most)
+		}
 	})
-	if accepted < 50 {
-		t.Errorf("only %d lists were accepted", accepted)
+	if accepted < 50 || agreed < 10 {
+		t.Errorf("only %d lists were accepted, %d times with sec-agree", accepted, agreed)
 	}
 }
 
@@ -164,7 +197,7 @@ func packet(r *messages.SIPRequest) []byte {
 func intended(fields []field, list []*messages.HeaderMutation) []string {
 	out := slices.Clone(fields)
 	for _, m := range list {
-		name := canonicalName(m.GetName())
+		name := mutation.Canonical(m.GetName())
 		if m.GetOp() != messages.Op_ADD {
 			out = slices.DeleteFunc(out, func(f field) bool { return f.name == name })
 		}

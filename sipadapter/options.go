@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,10 +65,6 @@ type Options struct {
 	// port, although the request went elsewhere: the second address of a
 	// redundant pair (S-04).
 	AllowSources []netip.Addr
-	// MutableHeaders are headers that an authenticator may change besides
-	// Authorization and Proxy-Authorization. Headers that identify or route a
-	// request are refused here (S-50).
-	MutableHeaders []string
 
 	// Nameservers are "address:port" of the DNS servers. Empty: those of
 	// /etc/resolv.conf.
@@ -171,11 +166,6 @@ func (o Options) validate() (settings, error) {
 	}
 	if o.MaxPending < 0 || o.MaxConnections < 0 {
 		fault("limits must not be negative")
-	}
-	for _, name := range o.MutableHeaders {
-		if !isToken(name) || slices.Contains(protectedHeaders, canonicalName(name)) {
-			fault("mutable header %q: not a header that may be changed", name)
-		}
 	}
 	for _, ns := range o.Nameservers {
 		if _, err := netip.ParseAddrPort(ns); err != nil {

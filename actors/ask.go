@@ -1,0 +1,159 @@
+package actors
+
+import (
+	"strings"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sipmuster/muster/actors/digest"
+	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/actors/xsp"
+	"github.com/sipmuster/muster/messages"
+)
+
+// digestHandler is the name of the DigestActor.
+const digestHandler = "digest"
+
+// question is an AuthChallenge that is out.
+type question struct {
+	ref     string
+	attempt uint64
+	handler string
+	asked   time.Time
+	// limit is for the case that not even a verdict comes; nil for the
+	// DigestActor.
+	limit *time.Timer
+}
+
+// digestLimit stands in a question to the DigestActor, for which nobody waits.
+const digestLimit = 5 * time.Second
+
+// limitSlack is what a verdict may take after an xSP's deadline. Then the core
+// counts the xSP as silent by itself.
+const limitSlack = time.Second
+
+// ask sends the question to the authenticator that the attempt names.
+func (a *profileActor) ask(ctx actor.Context, e profile.AskCredentials) {
+	s, now := a.state, time.Now()
+	a.mutations, a.proofs = nil, nil
+	a.dropQuestion()
+	a.asked = &question{ref: a.farm.token(), attempt: e.Attempt, handler: e.Handler, asked: now}
+	pid, ok := a.farm.handler(e.Handler)
+	if !ok {
+		a.withheld(ctx, messages.ReasonHandler, "it is not configured", time.Second)
+		return
+	}
+	deadline := now.Add(digestLimit)
+	if e.Handler != digestHandler {
+		deadline = s.Attempt.AnswerBy
+		a.pause()
+		self, root := a.self, a.farm.root
+		a.asked.limit = time.AfterFunc(deadline.Sub(now)+limitSlack, func() {
+			root.Send(self, &observed{command: profile.TimerFired{}})
+		})
+	}
+	r, _ := a.farm.registrar(s.Spec.Registrar)
+	challenges := s.Challenge.Questions(s.Attempt.Answers)
+	ctx.Request(pid, &messages.AuthChallenge{
+		Ref: a.asked.ref, Purpose: messages.Purpose_REGISTRATION, ProfileId: a.id, Aor: s.Spec.AOR,
+		Method: "REGISTER", RequestUri: requestURI(a.target(r)), StatusCode: e.Status,
+		Round: s.Attempt.Round, Rejected: e.Rejected,
+		Deadline: timestamppb.New(deadline), Challenges: challenges,
+		BodyHashes: bodyHashes(challenges, nil),
+	})
+}
+
+// pause lets others use the registrar's slot while an xSP thinks.
+func (a *profileActor) pause() {
+	if !a.slot || a.paused {
+		return
+	}
+	a.paused = true
+	a.farm.toGate(a.gate, &pauseSlot{id: a.id, heard: a.heard, unspent: !a.slotSpent})
+}
+
+// dropQuestion forgets the question that is out: its verdict will be late.
+func (a *profileActor) dropQuestion() {
+	if a.asked != nil && a.asked.limit != nil {
+		a.asked.limit.Stop()
+	}
+	a.asked = nil
+}
+
+// bodyHashes holds the hash of the body for each algorithm that an auth-int
+// offer needs; nil when none does.
+func bodyHashes(challenges []*messages.Challenge, body []byte) map[string]string {
+	offered := false
+	for _, c := range challenges {
+		offered = offered || strings.Contains(strings.ToLower(c.GetParams()["qop"]), "auth-int")
+	}
+	if !offered {
+		return nil
+	}
+	hashes := map[string]string{}
+	for _, algorithm := range []string{"MD5", "SHA-256", "SHA-512-256"} {
+		hashes[algorithm] = digest.BodyHash(algorithm, string(body))
+	}
+	return hashes
+}
+
+// judged takes the verdict on the question that is out. Any other is late.
+func (a *profileActor) judged(ctx actor.Context, v *verdict) {
+	q := a.asked
+	if q == nil || q.ref != v.ref || !a.state.Attempt.Open || q.attempt != a.state.Attempt.Number {
+		a.farm.observer.ChallengeAnswered(v.handler, outcomeLate, 0)
+		return
+	}
+	elapsed := time.Since(q.asked)
+	a.farm.tallies.of(a.state.Spec.Registrar, q.handler).add(v.outcome, elapsed)
+	if q.handler == digestHandler { // an xSP's actor has counted it
+		a.farm.observer.ChallengeAnswered(digestHandler, v.outcome, elapsed)
+	}
+	switch {
+	case v.answer != nil:
+		a.dropQuestion()
+		a.mutations, a.proofs = v.answer.GetMutations(), v.answer.GetProofs()
+		a.handle(ctx, profile.CredentialsOffered{
+			Attempt: q.attempt, Handler: q.handler, Elapsed: elapsed,
+			Unanswered: a.countsOf(v.checked.Unanswered), Headers: v.checked.Headers,
+			Preemptive: v.answer.GetPreemptive(), Continues: v.answer.GetContinues(),
+		})
+	case v.refusal != nil:
+		reason, wait := messages.ReasonHandlerRefused, time.Duration(-1)
+		if q.handler == digestHandler {
+			reason = messages.Reason(v.refusal.Reason)
+		}
+		if v.refusal.RetryAfter > 0 {
+			wait = v.refusal.RetryAfter
+		}
+		a.withheld(ctx, reason, v.detail, wait)
+	default:
+		a.farm.log.Warn("no valid answer to a challenge", "profile", a.id, "handler", q.handler, "cause", v.detail)
+		a.withheld(ctx, v.failure, v.detail, time.Second) // silence is not "at once"
+	}
+}
+
+// countsOf finds the nonce counts that stand for challenges.
+func (a *profileActor) countsOf(challenges []*messages.Challenge) []*messages.NonceCount {
+	var counts []*messages.NonceCount
+	for _, c := range challenges {
+		for _, n := range a.state.Attempt.Answers {
+			if n.GetSpace() == c.GetSpace() && n.GetRealm() == c.GetRealm() {
+				counts = append(counts, n)
+			}
+		}
+	}
+	return counts
+}
+
+// withheld ends the question without an answer; retryAfter is negative when
+// there is no use in trying again.
+func (a *profileActor) withheld(ctx actor.Context, reason messages.Reason, detail string, retryAfter time.Duration) {
+	q := a.asked
+	a.dropQuestion()
+	a.handle(ctx, profile.CredentialsWithheld{
+		Attempt: q.attempt, Handler: q.handler, Reason: reason, Detail: xsp.Printable(detail), RetryAfter: retryAfter,
+	})
+}

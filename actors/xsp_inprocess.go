@@ -1,0 +1,93 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/sipmuster/muster/actors/xsp"
+	"github.com/sipmuster/muster/messages"
+)
+
+// actorAuthenticator asks an actor of this process. Replies come to a process
+// of its own, which knows the questions that are out by their unguessable
+// references; what does not belong to one is dropped.
+type actorAuthenticator struct {
+	system  *actor.ActorSystem
+	pid     *actor.PID
+	replies *actor.PID
+
+	mu  sync.Mutex
+	out map[string]chan any
+}
+
+func newActorAuthenticator(system *actor.ActorSystem, pid *actor.PID, token string) *actorAuthenticator {
+	a := &actorAuthenticator{system: system, pid: pid, out: map[string]chan any{}}
+	a.replies, _ = system.ProcessRegistry.Add(a, "xsp-replies-"+token)
+	return a
+}
+
+// Answer implements xsp.Authenticator.
+func (a *actorAuthenticator) Answer(ctx context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+	reply := make(chan any, 1)
+	a.mu.Lock()
+	a.out[q.GetRef()] = reply
+	a.mu.Unlock()
+	defer a.take(q.GetRef())
+	a.system.Root.RequestWithCustomSender(a.pid, q, a.replies)
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case m := <-reply:
+		switch m := m.(type) {
+		case *messages.AuthAnswer:
+			return m, nil
+		case *messages.AuthRefusal:
+			return nil, &xsp.Refusal{
+				Reason:     m.GetRefusal().GetReason(),
+				RetryAfter: time.Duration(m.GetRefusal().GetRetryAfterSeconds()) * time.Second,
+			}
+		}
+		return nil, errors.New("unknown reply")
+	}
+}
+
+// take removes a question, so that only the first reply finds it.
+func (a *actorAuthenticator) take(ref string) (chan any, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	reply, ok := a.out[ref]
+	delete(a.out, ref)
+	return reply, ok
+}
+
+// SendUserMessage implements actor.Process.
+func (a *actorAuthenticator) SendUserMessage(_ *actor.PID, message any) {
+	var ref string
+	m := actor.UnwrapEnvelopeMessage(message)
+	switch m := m.(type) {
+	case *messages.AuthAnswer:
+		ref = m.GetRef()
+	case *messages.AuthRefusal:
+		ref = m.GetRef()
+	}
+	if reply, ok := a.take(ref); ok {
+		reply <- m
+	}
+}
+
+// SendSystemMessage implements actor.Process.
+func (*actorAuthenticator) SendSystemMessage(*actor.PID, any) {}
+
+// Stop implements actor.Process.
+func (*actorAuthenticator) Stop(*actor.PID) {}
+
+// Close implements io.Closer.
+func (a *actorAuthenticator) Close() error {
+	a.system.ProcessRegistry.Remove(a.replies)
+	a.system.Root.Stop(a.pid)
+	return nil
+}

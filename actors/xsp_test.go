@@ -1,0 +1,401 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/sipmuster/muster/actors/digest"
+	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/actors/xsp"
+	"github.com/sipmuster/muster/messages"
+)
+
+// solve computes the digest that the fake registrar expects, as an xSP would.
+func solve(q *messages.AuthChallenge) *messages.AuthAnswer {
+	user := strings.TrimSuffix(strings.TrimPrefix(q.GetAor(), "sip:"), "@example.test")
+	credential := digest.Credential{Username: user, Password: messages.NewSecret("pw-" + user)}
+	answer, refusal := digest.Answer(q, credential, func(int, bool, string, string) string { return "0123456789abcdef" })
+	if refusal != nil {
+		panic(refusal.GetReason())
+	}
+	answer.Preemptive = true
+	return answer
+}
+
+var solver = xsp.Func(func(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+	return solve(q), nil
+})
+
+// TestXSPAnswersForADay: an xSP in the place of the DigestActor gives the same
+// day, request by request.
+func TestXSPAnswersForADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", RegistrationHandler: "tokens"})
+		w.xsps = []XSP{{Name: "tokens", Authenticator: solver}}
+		w.start()
+		const profiles = 50
+		w.declare(profiles)
+		time.Sleep(10 * time.Second)
+		w.wantStates(map[string]int{StateRegistered: profiles})
+		if n := w.registrar.seen(); n != 2*profiles {
+			t.Errorf("%d requests to register %d profiles, want 2 each", n, profiles)
+		}
+		time.Sleep(24 * time.Hour)
+		w.wantStates(map[string]int{StateRegistered: profiles})
+		answered := w.observer.asked("tokens", outcomeAnswered)
+		if requests := w.registrar.seen(); answered != requests-profiles {
+			t.Errorf("%d requests and %d answers; want an answer for each but the first of a profile", requests, answered)
+		}
+		if n := w.observer.asked("digest", outcomeAnswered); n != 0 {
+			t.Errorf("the DigestActor answered %d times for profiles of an xSP", n)
+		}
+		w.registrar.check()
+		w.stop()
+	})
+}
+
+// misbehave are the ways in which an xSP can fail. Each gets the xSP's own way
+// to answer well.
+var misbehave = map[string]xsp.Func{
+	"hangs": func(ctx context.Context, _ *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	},
+	"ignores its deadline": func(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+		time.Sleep(10 * time.Second)
+		return solve(q), nil
+	},
+	"panics": func(context.Context, *messages.AuthChallenge) (*messages.AuthAnswer, error) { panic("canary") },
+	"fails": func(context.Context, *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+		return nil, errors.New("down")
+	},
+	"nothing": func(context.Context, *messages.AuthChallenge) (*messages.AuthAnswer, error) { return nil, nil },
+	"empty": func(context.Context, *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+		return &messages.AuthAnswer{}, nil
+	},
+	"garbage": func(context.Context, *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+		return nil, fmt.Errorf("%w: not JSON", xsp.ErrMalformed)
+	},
+	"another question": func(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+		a := solve(q)
+		a.Ref = strings.Repeat("0", 32)
+		return a, nil
+	},
+	"another header": func(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+		a := solve(q)
+		a.Mutations = append(a.Mutations, &messages.HeaderMutation{Op: messages.Op_SET, Name: "m", Value: "<sip:evil.test>"})
+		return a, nil
+	},
+	"a second line": func(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+		a := solve(q)
+		a.Mutations[0].Value += "\r\nContact: <sip:evil.test>"
+		return a, nil
+	},
+	"16 MB": func(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+		a := solve(q)
+		a.Mutations[0].Value += strings.Repeat(" ", 16<<20)
+		return a, nil
+	},
+}
+
+// TestS44_AFaultyXSPHurtsNobodyElse: whatever an xSP does, the profiles beside
+// it register in the very same time, its own profiles have a reason and a next
+// try, its breaker opens and, once it works again, closes.
+func TestS44_AFaultyXSPHurtsNobodyElse(t *testing.T) {
+	const beside, own = 100, 60
+	alone := besides(t, beside, 0, nil)
+	for name, fault := range misbehave {
+		t.Run(name, func(t *testing.T) {
+			took := besides(t, beside, own, fault)
+			if slices.Compare(alone, took) != 0 {
+				t.Errorf("profiles beside the xSP register at %v, without it at %v", took[len(took)-1], alone[len(alone)-1])
+			}
+		})
+	}
+}
+
+// besides registers profiles beside those of a faulty xSP and returns when each
+// was registered.
+func besides(t *testing.T, beside, own int, fault xsp.Func) (took []time.Duration) {
+	synctest.Test(t, func(t *testing.T) {
+		// Without a limit of pace, which all profiles of a target share by
+		// right; the concurrency is what a slow xSP could take away.
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", Rate: -1, Concurrency: 10, RetryBase: time.Second})
+		w.registrar.set(func(r *fakeRegistrar) { r.delay = 20 * time.Millisecond })
+		var broken bool = true
+		auth := xsp.Func(func(ctx context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+			if w.flag(&broken) {
+				return fault(ctx, q)
+			}
+			return solve(q), nil
+		})
+		w.xsps = []XSP{{Name: "faulty", Authenticator: auth, Concurrency: 5}}
+		w.start()
+		if own > 0 {
+			w.declareFor("f", own, "faulty")
+			time.Sleep(time.Minute)
+		}
+		start := time.Now()
+		w.declareFor("p", beside, "")
+		time.Sleep(10 * time.Second)
+		for i := range beside {
+			entries, err := w.farm.History(t.Context(), fmt.Sprintf("p%d", i), 0, 100)
+			if err != nil || entries[0].Type != "BindingGranted" {
+				t.Fatalf("p%d is not registered: %v %v", i, err, entries)
+			}
+			took = append(took, entries[0].At.Sub(start))
+		}
+		slices.Sort(took)
+		if own > 0 {
+			w.faulty(own)
+		}
+		w.setFlag(&broken, false)
+		time.Sleep(3 * time.Hour)
+		w.wantStates(map[string]int{StateRegistered: beside + own})
+		if own > 0 && w.observer.breaker("faulty", "up") == 0 {
+			t.Error("the breaker did not close again")
+		}
+		w.registrar.check()
+		w.stop()
+	})
+	return took
+}
+
+func (w *world) flag(b *bool) bool       { w.mu.Lock(); defer w.mu.Unlock(); return *b }
+func (w *world) setFlag(b *bool, v bool) { w.mu.Lock(); defer w.mu.Unlock(); *b = v }
+
+// faulty checks what is left of the profiles of an xSP that does not work.
+func (w *world) faulty(own int) {
+	w.t.Helper()
+	for i := range own {
+		v, err := w.farm.Profile(w.t.Context(), fmt.Sprintf("f%d", i))
+		if err != nil || v.State == StateRegistered || v.NextAttemptAt == nil && v.Attempt > 0 && !v.Waiting && v.State == StateBackoff {
+			w.t.Errorf("f%d: %v %+v", i, err, v)
+		}
+		entries, _ := w.farm.History(w.t.Context(), v.ID, 0, 100)
+		for _, e := range entries {
+			if strings.Contains(e.Text, "canary") || strings.Contains(e.Text, "response=") {
+				w.t.Errorf("S-45: the history shows %q", e.Text)
+			}
+		}
+	}
+	if w.observer.breaker("faulty", "down") == 0 {
+		w.t.Error("the breaker did not open")
+	}
+}
+
+// TestS41_AnAnswerCountsOnceAndFromWhomWasAsked: late, second and foreign
+// answers change nothing.
+func TestS41_AnAnswerCountsOnceAndFromWhomWasAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", RegistrationHandler: "act"})
+		var asked []*messages.AuthChallenge
+		w.xsps = []XSP{{Name: "act", Actor: actor.PropsFromFunc(func(ctx actor.Context) {
+			q, ok := ctx.Message().(*messages.AuthChallenge)
+			if !ok {
+				return
+			}
+			w.mu.Lock()
+			asked = append(asked, q)
+			first := len(asked) == 1
+			w.mu.Unlock()
+			if first {
+				panic("canary") // it is restarted, and the question lapses
+			}
+			ctx.Respond(&messages.AuthAnswer{Ref: "guessed", Mutations: solve(q).GetMutations()})
+			ctx.Respond(solve(q))
+			ctx.Respond(&messages.AuthRefusal{Ref: q.GetRef(), Refusal: &messages.Refusal{Reason: "second"}})
+		})}}
+		w.start()
+		w.declare(1)
+		time.Sleep(2 * time.Second)
+		// Somebody who learns the profile's PID and the reference can send what
+		// he likes: only this package makes verdicts.
+		shard := fmt.Sprintf("shard-%04d", Shard("p0"))
+		for i := range 5 {
+			pid := actor.NewPID(w.farm.system.Address(), fmt.Sprintf("%s/p0$%d", shard, i))
+			w.mu.Lock()
+			forged := solve(asked[0])
+			w.mu.Unlock()
+			w.farm.root.Send(pid, forged)
+			w.farm.root.Send(pid, &messages.AuthRefusal{Ref: forged.GetRef()})
+		}
+		w.wantStates(map[string]int{StateChallenged: 1})
+		time.Sleep(2 * time.Second)
+		w.wantStates(map[string]int{StateBackoff: 1})
+		time.Sleep(2 * time.Minute)
+		w.wantStates(map[string]int{StateRegistered: 1})
+		if n, late := w.observer.asked("act", outcomeAnswered), w.observer.asked("act", outcomeTimeout); n != 1 || late != 1 {
+			t.Errorf("%d answered, %d timeouts, want 1 each", n, late)
+		}
+		w.registrar.check()
+		w.stop()
+	})
+}
+
+// TestXSPChainFallsThroughToDigest: the next handler is asked when one refuses
+// for good, and what the history tells of it.
+func TestXSPChainFallsThroughToDigest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", RegistrationHandler: "tokens>digest"})
+		w.xsps = []XSP{{Name: "tokens", Authenticator: xsp.Func(func(context.Context, *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+			return nil, xsp.Refuse("unknown subscriber\r\n", 0)
+		})}}
+		w.start()
+		w.declare(3)
+		time.Sleep(10 * time.Second)
+		w.wantStates(map[string]int{StateRegistered: 3})
+		entries, err := w.farm.History(t.Context(), "p0", 0, 10)
+		if err != nil || !slices.ContainsFunc(entries, func(e HistoryEntry) bool {
+			return e.Type == "CredentialsDeclined" && strings.Contains(e.Text, `"unknown subscriber??"`) && strings.Contains(e.Text, `"digest" is asked`)
+		}) {
+			t.Errorf("history: %v %+v", err, entries)
+		}
+		views, err := w.farm.Registrars(t.Context())
+		if err != nil || views[0].Answers["tokens"].Refused != 3 || views[0].Answers["digest"].Answered != 3 {
+			t.Errorf("registrar: %v %+v", err, views)
+		}
+		w.stop()
+	})
+}
+
+// TestSecurityIsChangedAtRunTime: from the next attempt on.
+func TestSecurityIsChangedAtRunTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test"})
+		w.xsps = []XSP{{Name: "tokens", Authenticator: solver}}
+		w.start()
+		w.declare(1)
+		time.Sleep(10 * time.Second)
+		tokens, none := "tokens", ""
+		v, err := w.farm.Do(t.Context(), "p0", profile.SetSecurity{Registration: &tokens})
+		if err != nil || v.RegistrationHandler != "tokens" || v.SessionHandler != "digest" || v.State != StateRegistered {
+			t.Errorf("%v %+v", err, v)
+		}
+		time.Sleep(time.Hour)
+		if n := w.observer.asked("tokens", outcomeAnswered); n == 0 {
+			t.Error("the xSP was not asked for the refresh")
+		}
+		if v, err := w.farm.Do(t.Context(), "p0", profile.SetSecurity{Registration: &none}); err != nil || v.RegistrationHandler != "digest" {
+			t.Errorf("%v %+v", err, v)
+		}
+		w.stop()
+	})
+}
+
+// TestXSPIsReplacedAndRemoved: a reload changes the xSP under its profiles.
+func TestXSPIsReplacedAndRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", RegistrationHandler: "tokens", RetryBase: time.Second, RetryMax: time.Minute})
+		w.xsps = []XSP{{Name: "tokens", Authenticator: misbehave["hangs"], Timeout: 20 * time.Second}}
+		w.start()
+		w.declare(1)
+		time.Sleep(time.Second)
+		if err := w.farm.SetXSPs([]XSP{{Name: "tokens", Authenticator: solver}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		w.wantStates(map[string]int{StateRegistered: 1})
+		if err := w.farm.SetXSPs(nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Minute)
+		w.wantStates(map[string]int{StateRegistered: 1})
+		time.Sleep(20 * time.Minute)
+		w.wantStates(map[string]int{StateBackoff: 1})
+		if v, _ := w.farm.Profile(t.Context(), "p0"); v.Reason != string(messages.ReasonHandler) {
+			t.Errorf("reason %q", v.Reason)
+		}
+		w.stop()
+	})
+}
+
+// TestASlowXSPLeavesTheRegistrarToOthers: while an xSP thinks, others use the
+// registrar's slots; its own answers still come in time.
+func TestASlowXSPLeavesTheRegistrarToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", Rate: -1, Concurrency: 10})
+		w.registrar.set(func(r *fakeRegistrar) { r.delay = 20 * time.Millisecond })
+		w.xsps = []XSP{{Name: "slow", Timeout: 5 * time.Second, Authenticator: xsp.Func(func(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+			time.Sleep(3 * time.Second)
+			return solve(q), nil
+		})}}
+		w.start()
+		w.declareFor("a", 100, "slow")
+		w.declareFor("p", 100, "")
+		time.Sleep(2 * time.Second)
+		w.wantStates(map[string]int{StateRegistered: 100, StateChallenged: 100})
+		time.Sleep(2 * time.Second)
+		w.wantStates(map[string]int{StateRegistered: 200})
+		w.registrar.check()
+		w.stop()
+	})
+}
+
+// TestXSPGate: concurrency, one question per profile, the bounded queue and the
+// breaker.
+func TestXSPGate(t *testing.T) {
+	ask := func(id string) *asking { return &asking{question: &messages.AuthChallenge{ProfileId: id}} }
+	g := newXSPGate(XSP{Concurrency: 2, Waiting: 2})
+	now := epoch
+	a, again, b, c := ask("a"), ask("a"), ask("b"), ask("c")
+	for _, q := range []*asking{a, again} {
+		if why := g.take(now, q); why != "" {
+			t.Fatal(why)
+		}
+	}
+	if g.next(now) != a || g.next(now) != nil {
+		t.Fatal("one question per profile may be out")
+	}
+	_ = g.take(now, b)
+	if g.next(now) != b || g.next(now) != nil || g.out != 2 {
+		t.Fatal("two questions may be out")
+	}
+	_ = g.take(now, c)
+	if g.take(now, ask("d")) == "" {
+		t.Fatal("the queue is full, and takes one more")
+	}
+	g.free(a)
+	if g.next(now) != again {
+		t.Fatal("the profile's next question goes once the first has ended")
+	}
+	g.free(again)
+	g.free(b)
+	g.next(now)
+	g.free(c)
+
+	for range xspFailures {
+		if g.open {
+			t.Fatal("the breaker opens too early")
+		}
+		g.failed(now, ask("x"), 1)
+	}
+	if !g.open || g.take(now, ask("x")) == "" {
+		t.Fatal("the breaker does not open")
+	}
+	for _, wait := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		now = now.Add(wait*time.Second - time.Millisecond)
+		if g.take(now, ask("x")) == "" {
+			t.Fatalf("a probe goes before %d s", wait)
+		}
+		now = now.Add(time.Millisecond)
+		probe := ask("x")
+		if g.take(now, probe) != "" || g.next(now) != probe || g.take(now, ask("y")) == "" {
+			t.Fatalf("after %d s one probe goes, and nothing else", wait)
+		}
+		g.failed(now, probe, 1)
+		g.free(probe)
+	}
+	g.succeeded()
+	if g.open || g.take(now, ask("x")) != "" {
+		t.Fatal("an answer closes the breaker")
+	}
+}
