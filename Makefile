@@ -56,4 +56,4 @@ fuzz: ## every fuzz target for FUZZTIME (30s), two at a time
 	@.ci/fuzz.sh
 
 interop: ## the tests against Kamailio and other programs
-	@.ci/unit.sh -count 1 -tags interop ./interop/...
+	@.ci/unit.sh -count 1 -tags interop ./interop/... ./actors/usim
