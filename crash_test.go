@@ -42,6 +42,9 @@ const crashProfiles = 1000
 
 func runChild(target string) {
 	d := desired(crashProfiles, target)
+	if at := os.Getenv(askedEnv); at != "" {
+		d = askingElsewhere(target, at)
+	}
 	d.Registrars[0].RetryBase = time.Second
 	node, err := muster.New(muster.Options{
 		DataDir: os.Getenv("MUSTER_TEST_DATA"), Desired: d,
@@ -72,10 +75,11 @@ type child struct {
 	api string
 }
 
-func startChild(t *testing.T, data, target string) *child {
+func startChild(t *testing.T, data, target string, env ...string) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), childEnv+"="+target, "MUSTER_TEST_DATA="+data)
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = t.Output()
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -23,7 +23,7 @@ func normalised(d actors.Declaration) actors.Declaration {
 
 // validateDeclaration is the last line of defence for what reaches the farm,
 // from wherever. Files and the API are checked with better words before.
-func validateDeclaration(d actors.Declaration, known, xsps func(name string) bool) error {
+func validateDeclaration(d actors.Declaration, known func(registrar string) bool, xsps []string) error {
 	invalid := func(field, problem string) error {
 		return fmt.Errorf("%w: profile %q: %s: %s", actors.ErrInvalid, d.ID, field, problem)
 	}

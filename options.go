@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sipmuster/muster/actors"
@@ -121,15 +122,13 @@ func (o Options) validate() error {
 
 func (d Desired) validate() []error {
 	var errs []error
-	names, xsps := map[string]bool{}, map[string]bool{}
-	for _, x := range d.XSPs {
+	names, xsps := map[string]bool{}, xspNames(d.XSPs)
+	for i, x := range d.XSPs {
 		errs = append(errs, x.Check())
-		if xsps[x.Name] {
+		if slices.Contains(xsps[:i], x.Name) {
 			errs = append(errs, fmt.Errorf("xSP %q is configured twice", x.Name))
 		}
-		xsps[x.Name] = true
 	}
-	knowsXSP := func(name string) bool { return xsps[name] }
 	for _, r := range d.Registrars {
 		if r.Name == "" || r.URI == "" {
 			errs = append(errs, fmt.Errorf("registrar %q: name and URI are required", r.Name))
@@ -139,7 +138,7 @@ func (d Desired) validate() []error {
 		}
 		names[r.Name] = true
 		for field, handler := range map[string]string{"registration_handler": r.RegistrationHandler, "session_handler": r.SessionHandler} {
-			if err := actors.CheckHandler(handler, knowsXSP); err != nil {
+			if err := actors.CheckHandler(handler, xsps); err != nil {
 				errs = append(errs, fmt.Errorf("registrar %q: %s: %w", r.Name, field, err))
 			}
 		}
@@ -147,7 +146,7 @@ func (d Desired) validate() []error {
 	ids := map[string]bool{}
 	for _, p := range d.Profiles {
 		p = normalised(p)
-		if err := validateDeclaration(p, func(name string) bool { return names[name] }, knowsXSP); err != nil {
+		if err := validateDeclaration(p, func(name string) bool { return names[name] }, xsps); err != nil {
 			errs = append(errs, err)
 			continue
 		}

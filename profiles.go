@@ -20,7 +20,7 @@ const (
 // check normalises and validates a declaration.
 func (n *Node) check(d actors.Declaration) (actors.Declaration, error) {
 	d = normalised(d)
-	return d, validateDeclaration(d, n.knowsRegistrar, n.farm.KnowsHandler)
+	return d, validateDeclaration(d, n.knowsRegistrar, n.farm.XSPNames())
 }
 
 // Profile returns one profile.
@@ -313,7 +313,7 @@ func (n *Node) SetSecurity(ctx context.Context, id string, registration, session
 		if handler == nil {
 			continue
 		}
-		if err := actors.CheckHandler(*handler, n.farm.KnowsHandler); err != nil {
+		if err := actors.CheckHandler(*handler, n.farm.XSPNames()); err != nil {
 			return actors.ProfileView{}, fmt.Errorf("%w: profile %q: %s: %w", actors.ErrInvalid, id, field, err)
 		}
 	}

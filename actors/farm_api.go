@@ -376,6 +376,12 @@ func (f *Farm) view(id string, s profile.State, waiting bool) ProfileView {
 	if !known {
 		v.Reason = "registrar.unknown"
 	}
+	if v.RegistrationHandler == "" {
+		v.Inherited = append(v.Inherited, "registration_handler")
+	}
+	if v.SessionHandler == "" {
+		v.Inherited = append(v.Inherited, "session_handler")
+	}
 	v.RegistrationHandler = cmp.Or(v.RegistrationHandler, r.config.RegistrationHandler, digestHandler)
 	v.SessionHandler = cmp.Or(v.SessionHandler, r.config.SessionHandler, digestHandler)
 	if s.Bound() {

@@ -80,14 +80,15 @@ type ProfileView struct {
 	LastStatus          int        `json:"last_status" doc:"SIP status of the latest final response, 0 when none came"`
 	Reason              string     `json:"reason" doc:"why the profile is not registered or its refresh failed, empty when all is well"`
 	// The rest is beyond the contract, for people.
-	Username    string `json:"username,omitempty"`
-	ContactUser string `json:"contact_user,omitempty"`
-	Expires     int    `json:"expires,omitempty" doc:"wanted expiry in seconds, 0 for the registrar's"`
-	Register    bool   `json:"register"`
-	Source      string `json:"source" doc:"file or api"`
-	CallID      string `json:"call_id,omitempty"`
-	CSeq        uint32 `json:"cseq,omitempty"`
-	Waiting     bool   `json:"waiting" doc:"due, and waiting for the registrar's pace, concurrency or breaker"`
+	Inherited   []string `json:"inherited,omitempty" doc:"which of the handlers are the registrar's default"`
+	Username    string   `json:"username,omitempty"`
+	ContactUser string   `json:"contact_user,omitempty"`
+	Expires     int      `json:"expires,omitempty" doc:"wanted expiry in seconds, 0 for the registrar's"`
+	Register    bool     `json:"register"`
+	Source      string   `json:"source" doc:"file or api"`
+	CallID      string   `json:"call_id,omitempty"`
+	CSeq        uint32   `json:"cseq,omitempty"`
+	Waiting     bool     `json:"waiting" doc:"due, and waiting for the registrar's pace, concurrency or breaker"`
 }
 
 // Query filters a listing. Zero fields do not filter.

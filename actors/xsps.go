@@ -29,8 +29,9 @@ type xspTable struct {
 const maxChain = 4
 
 // CheckHandler tells what is wrong with the name of a handler or a chain of
-// them, or nil. Empty is the registrar's default.
-func CheckHandler(handler string, known func(name string) bool) error {
+// them, or nil; xsps are the names besides digest. Empty is the registrar's
+// default.
+func CheckHandler(handler string, xsps []string) error {
 	if handler == "" {
 		return nil
 	}
@@ -39,8 +40,8 @@ func CheckHandler(handler string, known func(name string) bool) error {
 		return fmt.Errorf("is a chain of %d handlers, at most %d are allowed", len(chain), maxChain)
 	}
 	for i, name := range chain {
-		if name != digestHandler && !known(name) {
-			return fmt.Errorf("%q is not available", name)
+		if name != digestHandler && !slices.Contains(xsps, name) {
+			return fmt.Errorf("%q is not available; known are %s", xsp.Printable(name), strings.Join(append([]string{digestHandler}, xsps...), ", "))
 		}
 		if slices.Contains(chain[:i], name) {
 			return fmt.Errorf("%q stands there twice", name)
@@ -122,8 +123,8 @@ func (f *Farm) keep(k xsp.Keeper, name string) error {
 	return k.Keep(f.vaults.Vault(name))
 }
 
-// KnowsHandler tells whether an xSP of that name is configured.
-func (f *Farm) KnowsHandler(name string) bool { return f.xsps.Load().pids[name] != nil }
+// XSPNames are the names of the xSPs in force, sorted.
+func (f *Farm) XSPNames() []string { return slices.Sorted(maps.Keys(f.xsps.Load().pids)) }
 
 // XSPs returns every xSP, in the order of the names.
 func (f *Farm) XSPs(ctx context.Context) ([]XSPView, error) {

@@ -147,7 +147,15 @@ func TestProfileFromAddToRemove(t *testing.T) {
 	if got, want := h.do(200, "GET", path+"/security", ""), `{"registration_handler":"digest","session_handler":"token-service"}`; strings.TrimSpace(got) != want {
 		t.Errorf("security = %s, want %s", got, want)
 	}
+	if got, want := h.do(200, "PUT", path+"/security", `{"registration_handler":"token-service>digest","session_handler":""}`), `{"registration_handler":"token-service>digest","session_handler":"digest"}`; strings.TrimSpace(got) != want {
+		t.Errorf("security = %s, want %s", got, want)
+	}
 	h.do(422, "PUT", path+"/security", `{"enabled":true}`)
+	h.do(422, "PUT", path+"/security", `{"session_handler":"digest>digest"}`)
+	h.do(422, "PUT", path+"/security", `{}`)
+	if got := h.do(422, "PUT", path+"/security", `{"session_handler":"token-servcie"}`); !strings.Contains(got, `session_handler: unknown handler \"token-servcie\" (known are digest, sim, token-service)`) {
+		t.Errorf("an unknown handler = %s", got)
+	}
 	if w := h.send(request("DELETE", path, "")); w.Code != http.StatusNoContent || w.Body.Len() != 0 {
 		t.Errorf("remove = %d %s", w.Code, w.Body)
 	}
@@ -158,6 +166,27 @@ func TestProfileFromAddToRemove(t *testing.T) {
 	}
 	if !strings.Contains(h.log.String(), `msg="profile added" component=admin profile=sip:alice@example.test caller=local`) {
 		t.Errorf("the change is not in the log:\n%s", h.log)
+	}
+}
+
+// TestWhoAnswersIsShown: what registrars and xSPs report reaches the caller.
+func TestWhoAnswersIsShown(t *testing.T) {
+	h := newHarness(t, nil)
+	want := `{"registrars":[{"name":"acme","uri":"sip:127.0.0.1","profiles":{"registered":1},"waiting":0,"in_flight":0,"rate":0,"concurrency":0,"state":"up",` +
+		`"registration_handler":"token-service>digest","session_handler":"digest",` +
+		`"answers":{"digest":{"answered":7,"refused":0,"failed":0,"mean_ms":0.04},"token-service":{"answered":2,"refused":7,"failed":1,"mean_ms":12.5}}}]}`
+	if got := strings.TrimSpace(h.do(200, "GET", "/api/v1/registrars", "")); got != want {
+		t.Errorf("registrars = %s, want %s", got, want)
+	}
+	want = `{"xsp":[{"name":"sim","kind":"aka","state":"up","waiting":0,"in_flight":0,"concurrency":100,"answered":0,"refused":0,"failed":0,"mean_ms":0},` +
+		`{"name":"token-service","kind":"webhook","state":"down","waiting":3,"in_flight":1,"concurrency":100,"answered":2,"refused":7,"failed":1,"mean_ms":12.5,` +
+		`"last_answer":"2023-11-14T22:13:20Z","last_error":"no answer within 3s"}]}`
+	if got := strings.TrimSpace(h.do(200, "GET", "/api/v1/xsp", "")); got != want {
+		t.Errorf("xsp = %s, want %s", got, want)
+	}
+	h.node.NoXSPs = true
+	if got := strings.TrimSpace(h.do(200, "GET", "/api/v1/xsp", "")); got != `{"xsp":[]}` {
+		t.Errorf("no xsp = %s", got)
 	}
 }
 
@@ -441,7 +470,7 @@ func TestOpenAPIDocument(t *testing.T) {
 	want := []string{
 		"DELETE /api/v1/profiles/{id}", "GET /api/v1/profiles", "GET /api/v1/profiles/export", "GET /api/v1/profiles/{id}",
 		"GET /api/v1/profiles/{id}/bindings", "GET /api/v1/profiles/{id}/history", "GET /api/v1/profiles/{id}/security",
-		"GET /api/v1/registrars", "PATCH /api/v1/profiles/{id}", "POST /api/v1/profiles", "POST /api/v1/profiles/import",
+		"GET /api/v1/registrars", "GET /api/v1/xsp", "PATCH /api/v1/profiles/{id}", "POST /api/v1/profiles", "POST /api/v1/profiles/import",
 		"POST /api/v1/profiles/{id}/disable", "POST /api/v1/profiles/{id}/enable", "POST /api/v1/profiles/{id}/refresh",
 		"PUT /api/v1/profiles/{id}/security",
 	}

@@ -22,8 +22,8 @@ type declaration struct {
 	HA1                 string `json:"ha1,omitempty" writeOnly:"true" format:"password" pattern:"^([0-9A-Fa-f]{32}|[0-9A-Fa-f]{64})$" doc:"hex of H(user:realm:password)"`
 	ContactUser         string `json:"contact_user,omitempty" doc:"defaults to the user part of the AOR"`
 	Expires             any    `json:"expires,omitempty" doc:"seconds, or a duration such as \"1h\"; defaults to the registrar's"`
-	RegistrationHandler string `json:"registration_handler,omitempty" doc:"who answers challenges to REGISTER" default:"digest"`
-	SessionHandler      string `json:"session_handler,omitempty" doc:"who answers challenges in sessions" default:"digest"`
+	RegistrationHandler string `json:"registration_handler,omitempty" doc:"who answers challenges to REGISTER: digest, an xSP, or a chain of them; defaults to the registrar's" example:"token-service>digest"`
+	SessionHandler      string `json:"session_handler,omitempty" doc:"who answers challenges in sessions; defaults to the registrar's"`
 	Register            bool   `json:"register,omitempty" doc:"false for a profile that only places and takes sessions" default:"true"`
 	Enabled             bool   `json:"enabled,omitempty" default:"true"`
 }
@@ -37,8 +37,8 @@ type declarationPatch struct {
 	HA1                 string `json:"ha1,omitempty" writeOnly:"true" format:"password" doc:"removes the password"`
 	ContactUser         string `json:"contact_user,omitempty"`
 	Expires             any    `json:"expires,omitempty" doc:"seconds or a duration; 0 for the registrar's"`
-	RegistrationHandler string `json:"registration_handler,omitempty"`
-	SessionHandler      string `json:"session_handler,omitempty"`
+	RegistrationHandler string `json:"registration_handler,omitempty" doc:"empty for the registrar's"`
+	SessionHandler      string `json:"session_handler,omitempty" doc:"empty for the registrar's"`
 	Register            bool   `json:"register,omitempty"`
 	Enabled             bool   `json:"enabled,omitempty"`
 }
@@ -47,6 +47,12 @@ type declarationPatch struct {
 type security struct {
 	RegistrationHandler string `json:"registration_handler" doc:"for REGISTER"`
 	SessionHandler      string `json:"session_handler" doc:"for requests of sessions"`
+}
+
+// securityChange documents the body of PUT /profiles/{id}/security.
+type securityChange struct {
+	RegistrationHandler string `json:"registration_handler,omitempty" doc:"for REGISTER: digest, an xSP, or a chain of them; empty for the registrar's" example:"token-service>digest"`
+	SessionHandler      string `json:"session_handler,omitempty" doc:"for requests of sessions; empty for the registrar's"`
 }
 
 // binding is one contact that the registrar holds.
@@ -118,7 +124,7 @@ func (s *Server) profileRoutes(api huma.API) {
 	register(s, api, route{method: "GET", path: "/profiles/{id}/history", role: RoleRead, summary: "Events of a profile, newest first"}, s.history)
 	register(s, api, route{method: "GET", path: "/profiles/{id}/bindings", role: RoleOperate, summary: "Ask the registrar which contacts it holds"}, s.bindings)
 	register(s, api, route{method: "GET", path: "/profiles/{id}/security", role: RoleRead, summary: "Who answers the challenges"}, s.showSecurity)
-	register(s, api, route{method: "PUT", path: "/profiles/{id}/security", role: RoleAdmin, summary: "Choose who answers the challenges, from the next attempt on", body: security{}}, s.changeSecurity)
+	register(s, api, route{method: "PUT", path: "/profiles/{id}/security", role: RoleAdmin, summary: "Choose who answers the challenges, from the next attempt on", body: securityChange{}}, s.changeSecurity)
 }
 
 // view serves everything that answers with one profile. command is what
@@ -241,14 +247,11 @@ func (s *Server) changeSecurity(ctx context.Context, in *patchInput) (*securityO
 	if err != nil {
 		return nil, err
 	}
-	p, faults := declare.PatchJSON(body)
+	registration, session, faults := declare.SecurityJSON(body)
 	if len(faults) > 0 {
 		return nil, faultProblem(faults)
 	}
-	if p != (actors.Patch{RegistrationHandler: p.RegistrationHandler, SessionHandler: p.SessionHandler}) {
-		return nil, problem(http.StatusUnprocessableEntity, "only registration_handler and session_handler belong here; PATCH the profile for the rest")
-	}
-	v, err := s.options.Node.ChangeProfile(ctx, in.ID, p)
+	v, err := s.options.Node.SetSecurity(ctx, in.ID, registration, session)
 	if err != nil {
 		return nil, s.nodeProblem(err)
 	}

@@ -34,7 +34,11 @@ type Node interface {
 	RefreshProfile(ctx context.Context, id string) (actors.ProfileView, error)
 	FetchBindings(ctx context.Context, id string) ([]messages.ContactBinding, error)
 	History(ctx context.Context, id string, before uint64, limit int) ([]actors.HistoryEntry, error)
+	// SetSecurity chooses who answers the challenges to a profile, from its next
+	// attempt on. nil leaves a handler alone, an empty one is the registrar's.
+	SetSecurity(ctx context.Context, id string, registration, session *string) (actors.ProfileView, error)
 	Registrars(ctx context.Context) ([]actors.RegistrarView, error)
+	XSPs(ctx context.Context) ([]actors.XSPView, error)
 	// Ready is nil when the node is ready, otherwise the reason why not.
 	Ready() error
 	// Healthy is nil unless the node should be restarted.

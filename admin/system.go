@@ -17,10 +17,16 @@ type (
 			Registrars []actors.RegistrarView `json:"registrars"`
 		}
 	}
+	xspsOutput struct {
+		Body struct {
+			XSP []actors.XSPView `json:"xsp"`
+		}
+	}
 )
 
 func (s *Server) systemRoutes(api huma.API) {
 	register(s, api, route{method: "GET", path: "/registrars", role: RoleRead, summary: "Registrars, their profiles per state and their pace"}, s.registrars)
+	register(s, api, route{method: "GET", path: "/xsp", role: RoleRead, summary: "Who answers challenges besides digest, and how well"}, s.xsps)
 	s.handle("GET /-/healthy", RoleRead, s.healthy)
 	s.handle("GET /-/ready", RoleRead, s.ready)
 	s.handle("POST /-/reload", RoleOperate, s.reload)
@@ -45,6 +51,19 @@ func (s *Server) registrars(ctx context.Context, _ *noInput) (*registrarsOutput,
 	out.Body.Registrars = found
 	if found == nil {
 		out.Body.Registrars = []actors.RegistrarView{}
+	}
+	return out, nil
+}
+
+func (s *Server) xsps(ctx context.Context, _ *noInput) (*xspsOutput, error) {
+	found, err := s.options.Node.XSPs(ctx)
+	if err != nil {
+		return nil, s.nodeProblem(err)
+	}
+	out := &xspsOutput{}
+	out.Body.XSP = found
+	if found == nil {
+		out.Body.XSP = []actors.XSPView{}
 	}
 	return out, nil
 }

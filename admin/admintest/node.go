@@ -24,6 +24,8 @@ type Node struct {
 	NotReady, Unhealthy error
 	// BrokenReload is the answer of Reload.
 	BrokenReload error
+	// NoXSPs is a node without any.
+	NoXSPs bool
 	// WriteBackup replaces the bytes that Backup writes.
 	WriteBackup func(io.Writer) error
 	// Block holds every Profile until something is received from it.
@@ -100,13 +102,34 @@ func (n *Node) AddProfile(_ context.Context, d actors.Declaration) (actors.Profi
 	if d.Registrar != "acme" {
 		return actors.ProfileView{}, fmt.Errorf("%w: unknown registrar %q", actors.ErrInvalid, d.Registrar)
 	}
+	if err := errors.Join(known("registration_handler", d.RegistrationHandler), known("session_handler", d.SessionHandler)); err != nil {
+		return actors.ProfileView{}, err
+	}
 	return n.put(d), nil
+}
+
+// known tells whether the node has the handlers of a chain.
+func known(field, text string) error {
+	for name := range strings.SplitSeq(text, ">") {
+		if !slices.Contains([]string{"", "digest", "sim", "token-service"}, name) {
+			return fmt.Errorf("%w: %s: unknown handler %q (known are digest, sim, token-service)", actors.ErrInvalid, field, name)
+		}
+	}
+	return nil
+}
+
+// effective is who answers when a profile names nobody: the default of acme.
+func effective(handler string) string {
+	if handler == "" {
+		return "digest"
+	}
+	return handler
 }
 
 func (n *Node) put(d actors.Declaration) actors.ProfileView {
 	v := actors.ProfileView{
 		ID: d.ID, AOR: d.AOR, Registrar: d.Registrar, State: actors.StateRegistering, Enabled: !d.Disabled, Register: !d.NoRegister,
-		RegistrationHandler: d.RegistrationHandler, SessionHandler: d.SessionHandler, Username: d.Username,
+		RegistrationHandler: effective(d.RegistrationHandler), SessionHandler: effective(d.SessionHandler), Username: d.Username,
 		ContactUser: d.ContactUser, Expires: int(d.Expires / time.Second), Source: "api",
 	}
 	n.profiles[d.ID] = v
@@ -152,13 +175,35 @@ func (n *Node) ChangeProfile(_ context.Context, id string, p actors.Patch) (acto
 	return n.change(id, func(v *actors.ProfileView) {
 		for from, to := range map[*string]*string{
 			p.AOR: &v.AOR, p.Registrar: &v.Registrar, p.Username: &v.Username,
-			p.RegistrationHandler: &v.RegistrationHandler, p.SessionHandler: &v.SessionHandler,
 		} {
 			if from != nil {
 				*to = *from
 			}
 		}
+		secure(v, p.RegistrationHandler, p.SessionHandler)
 	})
+}
+
+func secure(v *actors.ProfileView, registration, session *string) {
+	if registration != nil {
+		v.RegistrationHandler = effective(*registration)
+	}
+	if session != nil {
+		v.SessionHandler = effective(*session)
+	}
+}
+
+// SetSecurity implements admin.Node.
+func (n *Node) SetSecurity(_ context.Context, id string, registration, session *string) (actors.ProfileView, error) {
+	for field, text := range map[string]*string{"registration_handler": registration, "session_handler": session} {
+		if text == nil {
+			continue
+		}
+		if err := known(field, *text); err != nil {
+			return actors.ProfileView{}, err
+		}
+	}
+	return n.change(id, func(v *actors.ProfileView) { secure(v, registration, session) })
 }
 
 // RemoveProfile implements admin.Node.
@@ -216,7 +261,29 @@ func (n *Node) History(ctx context.Context, id string, before uint64, limit int)
 
 // Registrars implements admin.Node.
 func (n *Node) Registrars(context.Context) ([]actors.RegistrarView, error) {
-	return []actors.RegistrarView{{Name: "acme", URI: "sip:127.0.0.1", Profiles: map[string]int{"registered": 1}, State: "up"}}, nil
+	return []actors.RegistrarView{{
+		Name: "acme", URI: "sip:127.0.0.1", Profiles: map[string]int{"registered": 1}, State: "up",
+		RegistrationHandler: "token-service>digest", SessionHandler: "digest",
+		Answers: map[string]actors.AnswersView{
+			"digest":        {Answered: 7, MeanMS: 0.04},
+			"token-service": {Answered: 2, Refused: 7, Failed: 1, MeanMS: 12.5},
+		},
+	}}, nil
+}
+
+// XSPs implements admin.Node.
+func (n *Node) XSPs(context.Context) ([]actors.XSPView, error) {
+	if n.NoXSPs {
+		return nil, nil
+	}
+	at := time.Unix(1_700_000_000, 0).UTC()
+	return []actors.XSPView{
+		{Name: "sim", Kind: "aka", State: "up", Concurrency: 100},
+		{
+			Name: "token-service", Kind: "webhook", State: "down", Waiting: 3, InFlight: 1, Concurrency: 100,
+			Answered: 2, Refused: 7, Failed: 1, MeanMS: 12.5, LastAnswer: &at, LastError: "no answer within 3s",
+		},
+	}, nil
 }
 
 // Ready implements admin.Node.

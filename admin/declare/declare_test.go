@@ -26,18 +26,17 @@ func TestJSONReadsEveryField(t *testing.T) {
 			document: `{"aor":"sip:alice@example.test","registrar":"acme"}`,
 			want: actors.Declaration{
 				ID: "sip:alice@example.test", AOR: "sip:alice@example.test", Registrar: "acme",
-				RegistrationHandler: "digest", SessionHandler: "digest",
 			},
 		},
 		{
 			name: "everything",
 			document: `{"id":"a/1","aor":"sip:alice@[2001:db8::1]:5061;user=phone","registrar":"acme","username":"ålice",
 				"password":" pw,\" ","contact_user":"al%20ice","expires":3600.0,"registration_handler":"digest",
-				"session_handler":"token-service","register":false,"enabled":false}`,
+				"session_handler":"token-service>digest","register":false,"enabled":false}`,
 			want: actors.Declaration{
 				ID: "a/1", AOR: "sip:alice@[2001:db8::1]:5061;user=phone", Registrar: "acme", Username: "ålice",
 				Password: messages.NewSecret(` pw," `), ContactUser: "al%20ice", Expires: time.Hour,
-				RegistrationHandler: "digest", SessionHandler: "token-service", NoRegister: true, Disabled: true,
+				RegistrationHandler: "digest", SessionHandler: "token-service>digest", NoRegister: true, Disabled: true,
 			},
 		},
 		{
@@ -46,7 +45,6 @@ func TestJSONReadsEveryField(t *testing.T) {
 			want: actors.Declaration{
 				ID: "sip:alice@example.test", AOR: "sip:alice@example.test", Registrar: "acme",
 				HA1: messages.NewSecret(md5), Expires: 90 * time.Minute,
-				RegistrationHandler: "digest", SessionHandler: "digest",
 			},
 		},
 	}
@@ -139,9 +137,9 @@ func TestPatchChangesOnlyWhatIsNamed(t *testing.T) {
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	empty, digest, off, zero := "", "digest", false, time.Duration(0)
+	empty, off, zero := "", false, time.Duration(0)
 	ha1, none := messages.NewSecret(strings.Repeat("a", 32)), messages.Secret{}
-	want := actors.Patch{Username: &empty, Expires: &zero, SessionHandler: &digest, Enabled: &off, HA1: &ha1, Password: &none}
+	want := actors.Patch{Username: &empty, Expires: &zero, SessionHandler: &empty, Enabled: &off, HA1: &ha1, Password: &none}
 	if diff := cmp.Diff(want, p, secrets); diff != "" {
 		t.Errorf("patch (-want +got):\n%s", diff)
 	}
@@ -268,8 +266,13 @@ func mustHold(t *testing.T, d actors.Declaration) {
 	if err != nil || u.User == "" || u.Host == "" || u.Password || u.Headers {
 		t.Fatalf("accepted AOR %q: %v", d.AOR, err)
 	}
-	if d.ID == "" || d.Registrar == "" || d.RegistrationHandler == "" || d.SessionHandler == "" {
+	if d.ID == "" || d.Registrar == "" {
 		t.Fatalf("accepted %+v", d)
+	}
+	for _, text := range []string{d.RegistrationHandler, d.SessionHandler} {
+		if _, err := Handlers(text); err != nil {
+			t.Fatalf("accepted the handler %q: %v", text, err)
+		}
 	}
 	if !d.Password.Empty() && !d.HA1.Empty() {
 		t.Fatal("accepted two secrets")

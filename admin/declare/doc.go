@@ -20,6 +20,7 @@
 // Whether a registrar or a handler of that name exists is known only to the
 // configuration and the node. Duplicates are found by those who see all rows.
 //
-// Read fields.go for the table of fields, csv.go and json.go for the two
+// Read fields.go for the table of fields, handlers.go for who answers
+// challenges, csv.go and json.go for the two
 // spellings, reader.go for files.
 package declare

@@ -13,9 +13,6 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// DigestHandler is the handler that a profile has when it names none.
-const DigestHandler = "digest"
-
 // maxText bounds every text of a declaration, in bytes.
 const maxText = 256
 
@@ -47,8 +44,8 @@ var fields = []field{
 	{name: "ha1", secret: true, set: setHA1},
 	{name: "contact_user", set: setContactUser},
 	{name: "expires", kind: expiry, set: setExpires},
-	{name: "registration_handler", set: func(d *actors.Declaration, t string) *Fault { return setName(&d.RegistrationHandler, t) }},
-	{name: "session_handler", set: func(d *actors.Declaration, t string) *Fault { return setName(&d.SessionHandler, t) }},
+	{name: "registration_handler", set: setRegistrationHandler},
+	{name: "session_handler", set: setSessionHandler},
 	{name: "register", kind: flag, set: func(d *actors.Declaration, t string) *Fault { return setNegated(&d.NoRegister, t) }},
 	{name: "enabled", kind: flag, set: func(d *actors.Declaration, t string) *Fault { return setNegated(&d.Disabled, t) }},
 }
@@ -99,7 +96,8 @@ func (d *draft) fault(i int, what, mend string) {
 	d.faults.add(fields[i].name, what, mend)
 }
 
-// finish applies what concerns more than one field, and the defaults.
+// finish applies what concerns more than one field. Handlers that are not
+// named stay empty: the registrar's default may change later.
 func (d *draft) finish() (actors.Declaration, Faults) {
 	for _, name := range []string{"aor", "registrar"} {
 		i := fieldIndex(name)
@@ -116,12 +114,6 @@ func (d *draft) finish() (actors.Declaration, Faults) {
 	}
 	if d.ID == "" {
 		d.ID = d.AOR
-	}
-	if d.RegistrationHandler == "" {
-		d.RegistrationHandler = DigestHandler
-	}
-	if d.SessionHandler == "" {
-		d.SessionHandler = DigestHandler
 	}
 	return d.Declaration, d.faults
 }

@@ -67,18 +67,12 @@ func PatchJSON(document []byte) (actors.Patch, Faults) {
 		}
 		return &value
 	}
-	handler := func(name string, value string) *string {
-		if value == "" {
-			value = DigestHandler
-		}
-		return text(name, value)
-	}
 	p.AOR = text("aor", d.AOR)
 	p.Registrar = text("registrar", d.Registrar)
 	p.Username = text("username", d.Username)
 	p.ContactUser = text("contact_user", d.ContactUser)
-	p.RegistrationHandler = handler("registration_handler", d.RegistrationHandler)
-	p.SessionHandler = handler("session_handler", d.SessionHandler)
+	p.RegistrationHandler = text("registration_handler", d.RegistrationHandler)
+	p.SessionHandler = text("session_handler", d.SessionHandler)
 	if given("expires") {
 		p.Expires = &d.Expires
 	}
@@ -289,6 +283,14 @@ func Request(d actors.Declaration) ([]byte, error) {
 // Export is the JSON of an existing profile's declaration. It holds no secret:
 // those are write-only (S-71).
 func Export(v actors.ProfileView) ([]byte, error) {
+	for _, field := range v.Inherited { // it stays the registrar's to say
+		switch field {
+		case "registration_handler":
+			v.RegistrationHandler = ""
+		case "session_handler":
+			v.SessionHandler = ""
+		}
+	}
 	return json.Marshal(exported{
 		ID: v.ID, AOR: v.AOR, Registrar: v.Registrar, Username: v.Username,
 		ContactUser: v.ContactUser, Expires: int64(v.Expires),

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,9 +16,21 @@ type checked struct {
 	Correct    bool             `json:"correct"`
 	Registrars int              `json:"registrars"`
 	Profiles   int              `json:"profiles"`
+	XSPs       []checkedXSP     `json:"xsp"`
 	Warnings   []string         `json:"warnings"`
 	Problems   []config.Problem `json:"problems"`
 	More       int              `json:"more_problems,omitempty"`
+}
+
+// checkedXSP is an entry of the section xsp as it was understood.
+type checkedXSP struct {
+	Name        string   `json:"name"`
+	Kind        string   `json:"kind"`
+	Target      string   `json:"target"`
+	Timeout     string   `json:"timeout"`
+	Concurrency int      `json:"concurrency"`
+	Waiting     int      `json:"waiting"`
+	Headers     []string `json:"headers,omitempty"`
 }
 
 func newCheck() *cobra.Command {
@@ -26,8 +39,10 @@ func newCheck() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check --config FILE",
 		Short: "Check a configuration and its profile files",
-		Long: `Check reads a configuration and the profile files that it names, as run would,
-and reports everything that is wrong, with file and line. Nothing is started.
+		Long: `Check reads a configuration and the files that it names, as run would: profiles,
+subscribers, tokens, keys and certificates. It reports everything that is wrong,
+with file and line, and how it understands each xSP. Nothing is started, and
+nobody is asked.
 
 With --example it prints a configuration with every key and its meaning.`,
 		Example: `  muster check --config muster.yaml
@@ -54,7 +69,7 @@ With --example it prints a configuration with every key and its meaning.`,
 func check(c *cobra.Command, path, form string) error {
 	loaded, err := config.Load(path)
 	if form == formJSON {
-		result := checked{File: path, Correct: err == nil, Warnings: []string{}, Problems: []config.Problem{}}
+		result := checked{File: path, Correct: err == nil, XSPs: []checkedXSP{}, Warnings: []string{}, Problems: []config.Problem{}}
 		var problems *config.Problems
 		switch {
 		case errors.As(err, &problems):
@@ -63,6 +78,7 @@ func check(c *cobra.Command, path, form string) error {
 			return err
 		default:
 			result.Registrars, result.Profiles = len(loaded.Registrars), len(loaded.Profiles.Declarations)
+			result.XSPs = append(result.XSPs, checkedXSPs(loaded)...)
 			result.Warnings = append(result.Warnings, loaded.Warnings...)
 		}
 		if printing := printJSON(c.OutOrStdout(), result); printing != nil {
@@ -82,5 +98,21 @@ func check(c *cobra.Command, path, form string) error {
 	}
 	fmt.Fprintf(c.OutOrStdout(), "%s is correct: %s, %s\n", path,
 		counted(len(loaded.Registrars), "registrar"), counted(len(loaded.Profiles.Declarations), "profile"))
+	for _, x := range checkedXSPs(loaded) {
+		headers := ""
+		if len(x.Headers) > 0 {
+			headers = ", may change " + strings.Join(x.Headers, ", ")
+		}
+		fmt.Fprintf(c.OutOrStdout(), "xsp %s: %s, %s; within %s, %s at a time, %s waiting%s\n",
+			x.Name, x.Kind, x.Target, x.Timeout, thousands(x.Concurrency), thousands(x.Waiting), headers)
+	}
 	return nil
+}
+
+func checkedXSPs(c *config.Config) []checkedXSP {
+	list := make([]checkedXSP, len(c.XSPs))
+	for i, x := range c.XSPs {
+		list[i] = checkedXSP{x.Name, x.Kind(), x.Target(), x.Timeout.String(), x.Concurrency, x.Waiting, x.Headers}
+	}
+	return list
 }

@@ -18,6 +18,8 @@ import (
 
 	"github.com/sipmuster/muster"
 	"github.com/sipmuster/muster/actors"
+	"github.com/sipmuster/muster/actors/digest"
+	"github.com/sipmuster/muster/actors/xsp"
 	"github.com/sipmuster/muster/cmd/node/config"
 	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/sipadapter/siptest"
@@ -36,10 +38,14 @@ func newDemo() *cobra.Command {
 node that registers profiles there and keeps them registered. It needs no
 configuration; its data folder is temporary and is removed at the end.
 
+With --xsp the node knows no password: an xSP in this process answers the
+challenges, as a program of yours would (muster xsp list).
+
 While it runs, try the other commands and the API in a second terminal.`,
 		Example: `  muster demo
   muster demo --profiles 20000 --expires 5m
   muster demo --profiles 100 --for 30s
+  muster demo --xsp
 
   muster profiles list --limit 5
   muster profiles history demo-1
@@ -62,6 +68,7 @@ While it runs, try the other commands and the API in a second terminal.`,
 	c.Flags().IntVar(&d.profiles, "profiles", 1000, "`NUMBER` of profiles")
 	c.Flags().DurationVar(&d.limit, "for", 0, "stop after this time (default: at Ctrl-C)")
 	c.Flags().DurationVar(&d.expires, "expires", time.Minute, "how long a binding lasts")
+	c.Flags().BoolVar(&d.xsp, "xsp", false, "let an xSP answer the challenges instead of digest")
 	c.Flags().StringVar(&d.listen, "listen", "127.0.0.1:8080", "`ADDRESS` of the API; another port is taken when this one is in use")
 	return c
 }
@@ -73,6 +80,7 @@ type demo struct {
 	expires  time.Duration
 	listen   string
 	anyPort  bool
+	xsp      bool
 	out, err io.Writer
 
 	secret    string
@@ -137,29 +145,48 @@ func (d *demo) options(folder string) muster.Options {
 	declarations := make([]actors.Declaration, d.profiles)
 	for i := range declarations {
 		user := fmt.Sprintf("demo-%d", i+1)
-		declarations[i] = actors.Declaration{
-			ID: user, AOR: "sip:" + user + "@example.test", Registrar: "demo",
-			Password: messages.NewSecret(d.passwordOf(user)), Expires: d.expires,
+		declarations[i] = actors.Declaration{ID: user, AOR: "sip:" + user + "@example.test", Registrar: "demo", Expires: d.expires}
+		if !d.xsp {
+			declarations[i].Password = messages.NewSecret(d.passwordOf(user))
 		}
 	}
 	// Fast enough to have everything registered in about ten seconds, and to
 	// refresh twice per binding.
 	seconds := min(10, d.expires.Seconds()/4)
+	registrar := actors.Registrar{
+		Name: "demo", URI: d.registrar.URI("udp"), Realms: []string{"example.test"},
+		Rate: max(500, float64(d.profiles)/seconds),
+	}
+	var xsps []actors.XSP
+	if d.xsp {
+		xsps = []actors.XSP{{Name: "demo-xsp", Authenticator: xsp.Func(d.answer)}}
+		registrar.RegistrationHandler = "demo-xsp"
+	}
 	return muster.Options{
 		ID:      "demo",
 		DataDir: filepath.Join(folder, "data"),
 		KeyFile: filepath.Join(folder, "muster.key"),
 		Desired: muster.Desired{
-			Registrars: []actors.Registrar{{
-				Name: "demo", URI: d.registrar.URI("udp"), Realms: []string{"example.test"},
-				Rate: max(500, float64(d.profiles)/seconds),
-			}},
-			Profiles: declarations,
+			Registrars: []actors.Registrar{registrar},
+			XSPs:       xsps,
+			Profiles:   declarations,
 		},
 		Admin:   muster.Admin{Listen: d.address()},
 		Logger:  newLogger(d.err, config.Log{Level: slog.LevelWarn}),
 		Version: buildInfo().Version,
 	}
+}
+
+// answer is the procedure of the demo's xSP: digest, with passwords that only it
+// knows.
+func (d *demo) answer(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+	user := q.GetProfileId()
+	credential := digest.Credential{Username: user, Password: messages.NewSecret(d.passwordOf(user))}
+	answer, refusal := digest.Answer(q, credential, func(int, bool, string, string) string { return rand.Text() })
+	if refusal != nil {
+		return nil, xsp.Refuse(refusal.GetReason(), 0)
+	}
+	return answer, nil
 }
 
 // address is where the API listens: unless it was asked for, a free port does

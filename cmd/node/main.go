@@ -3,8 +3,8 @@
 //
 // This file and root.go hold what all commands share: exit codes, wrong use,
 // help. Each group of commands has a file of its own: run.go, demo.go and
-// check.go work with a configuration; profiles*.go and registrars.go are
-// clients of the HTTP API (client.go); journal.go reads data folders.
+// check.go work with a configuration, xsp.go makes its xSPs; profiles*.go,
+// registrars.go and xsp_list.go are clients of the HTTP API (client.go); journal.go reads data folders.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong use.
 package main

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script: the binary as a user meets it. Scripts named
 // client_* have a fake node behind MUSTER_SERVER; those named node_* have a
 // registrar at $REGISTRAR and free ports in $ADMIN and $SIP for a node of their
-// own.
+// own, and node_xsp has xSPs in other processes than the node (setupXSPs).
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -42,6 +43,8 @@ func TestScripts(t *testing.T) {
 			switch {
 			case strings.HasPrefix(name, "script-client_"):
 				return setupClient(env)
+			case name == "script-node_xsp":
+				return errors.Join(setupNode(env), setupXSPs(t, env))
 			case strings.HasPrefix(name, "script-node_"):
 				return setupNode(env)
 			}
@@ -49,6 +52,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"ready":  cmdReady,
+			"reload": cmdReload,
 			"exits":  cmdExits,
 			"repeat": cmdRepeat,
 			"subst":  cmdSubst,
@@ -82,11 +86,11 @@ func setupClient(env *testscript.Env) error {
 }
 
 // setupNode starts a registrar that knows the users u0, u1, ... with the
-// password "canary-" and their name.
+// password "canary-" and their name; passwordOf says the same.
 func setupNode(env *testscript.Env) error {
 	registrar, err := siptest.NewRegistrar(siptest.Options{
 		Authenticate: true,
-		Password:     func(user string) (string, bool) { return "canary-" + user, strings.HasPrefix(user, "u") },
+		Password:     func(user string) (string, bool) { return passwordOf(user), strings.HasPrefix(user, "u") },
 	})
 	if err != nil {
 		return err
@@ -121,6 +125,19 @@ func cmdReady(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("not ready with %s profiles:\n%.2000s", args[0], last)
+}
+
+// cmdReload asks the node at $ADMIN to read its configuration again, and checks
+// the status and a part of the answer: reload 200 reloaded
+func cmdReload(ts *testscript.TestScript, _ bool, args []string) {
+	answer, err := http.Post(ts.Getenv("MUSTER_SERVER")+"/-/reload", "", nil)
+	ts.Check(err)
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	ts.Check(err)
+	if strconv.Itoa(answer.StatusCode) != args[0] || !strings.Contains(string(body), args[1]) {
+		ts.Fatalf("reload: %s: %s", answer.Status, body)
+	}
 }
 
 // fetch returns the body or the error, as text.

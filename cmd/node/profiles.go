@@ -29,7 +29,7 @@ disabled; unregistered (nothing to do, or not yet).`,
 	})
 	to.flags(c)
 	c.AddCommand(
-		newProfilesList(&to), newProfilesShow(&to), newProfilesHistory(&to),
+		newProfilesList(&to), newProfilesShow(&to), newProfilesHistory(&to), newProfilesSecurity(&to),
 		newProfilesAdd(&to), newProfilesImport(&to), newProfilesExport(&to),
 		newProfilesDo(&to, "remove", "Remove profiles and their bindings", "removed",
 			"The bindings are withdrawn at the registrars, at their pace. A profile that a\nprofile file declares comes back when its row changes, so remove it there."),

@@ -105,7 +105,8 @@ Passwords are not taken from the command line, where other users of the machine
 can see them: give --ask-password, or a file, or "-" for the standard input.`,
 		Example: `  muster profiles add --aor sip:alice@example.test --registrar acme --ask-password
   muster profiles add --aor sip:bob@example.test --registrar acme --password-file bob.secret
-  pass show bob | muster profiles add --aor sip:bob@example.test --registrar acme --password-file -`,
+  pass show bob | muster profiles add --aor sip:bob@example.test --registrar acme --password-file -
+  muster profiles add --aor sip:eve@example.test --registrar acme --registration-handler 'token-service>digest' --ask-password`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			node, err := to.open(c)
@@ -145,8 +146,8 @@ func (d *newProfile) flags(c *cobra.Command) {
 	f.StringVar(&d.username, "username", "", "user name for the digest (default: the user part of the AOR)")
 	f.StringVar(&d.contactUser, "contact-user", "", "user part of the Contact (default: the user part of the AOR)")
 	f.StringVar(&d.expires, "expires", "", "wanted expiry, such as 3600 or 1h (default: the registrar's)")
-	f.StringVar(&d.registrationHandler, "registration-handler", "", "who answers challenges to REGISTER (default: digest)")
-	f.StringVar(&d.sessionHandler, "session-handler", "", "who answers challenges in sessions (default: digest)")
+	f.StringVar(&d.registrationHandler, "registration-handler", "", "`HANDLER` of challenges to REGISTER: digest, an xSP, or a chain such as 'token-service>digest' (default: the registrar's)")
+	f.StringVar(&d.sessionHandler, "session-handler", "", "`HANDLER` of challenges in sessions (default: the registrar's)")
 	f.StringVar(&d.passwordFile, "password-file", "", "`FILE` that holds the password, - for the standard input")
 	f.StringVar(&d.ha1File, "ha1-file", "", "`FILE` that holds the HA1 in hex, - for the standard input")
 	f.BoolVar(&d.ask, "ask-password", false, "ask for the password on the terminal")

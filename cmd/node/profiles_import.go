@@ -40,7 +40,8 @@ file's name, size and time, and nothing from the file; it is removed at the end.
 
 Columns: id,aor,registrar,username,password,ha1,contact_user,expires,
 registration_handler,session_handler,register,enabled. JSON lines use the same
-names. aor and registrar are required.`,
+names. aor and registrar are required. A handler is digest, the name of an xSP, or
+a chain such as token-service>digest; an empty one is the registrar's default.`,
 		Example: `  muster profiles import profiles.csv --dry-run
   muster profiles import profiles.csv
   muster profiles import profiles.jsonl --batch 1000 --resume`,

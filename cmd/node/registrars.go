@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,15 +25,21 @@ func newRegistrars() *cobra.Command {
 
 func newRegistrarsList(to *connection) *cobra.Command {
 	var form string
+	var answers bool
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List registrars with their profiles and their pace",
+		Short: "List registrars with their profiles, their pace and who answers",
 		Long: `List shows each registrar of the configuration.
 
 STATE is up, silent (nothing heard for a while), down (one probe at a time is
 sent) or retry_after (it asked to be left alone). WAITING profiles are due and
-wait for the registrar's pace; IN-FLIGHT ones have a request open.`,
-		Example: "  muster registrars list\n  muster registrars list -o json",
+wait for the registrar's pace; IN-FLIGHT ones have a request open. HANDLER answers
+the challenges to REGISTER for profiles that name nobody.
+
+With --answers there is a row for each registrar and handler: what became of the
+questions to it since the node started. A refusal for good passes a question on to
+the next of a chain; FAILED ones have no valid answer.`,
+		Example: "  muster registrars list\n  muster registrars list --answers\n  muster registrars list -o json",
 		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			node, err := to.open(c)
@@ -49,13 +57,17 @@ wait for the registrar's pace; IN-FLIGHT ones have a request open.`,
 			if err := json.Unmarshal(raw, &answer); err != nil {
 				return err
 			}
-			t := newTable(c.OutOrStdout(), "NAME", "STATE", "PROFILES", "REGISTERED", "WAITING", "IN-FLIGHT", "RATE", "URI")
+			if answers {
+				return printAnswers(c, answer.Registrars)
+			}
+			t := newTable(c.OutOrStdout(), "NAME", "STATE", "PROFILES", "REGISTERED", "WAITING", "IN-FLIGHT", "RATE", "HANDLER", "URI")
 			for _, r := range answer.Registrars {
 				t.row(registrarRow(r)...)
 			}
 			return t.flush()
 		},
 	}
+	c.Flags().BoolVar(&answers, "answers", false, "a row for each registrar and handler; -o json has both")
 	outputFlag(c, &form, formTable, formJSON)
 	return c
 }
@@ -75,6 +87,19 @@ func registrarRow(r actors.RegistrarView) []string {
 	}
 	return []string{
 		r.Name, state, strconv.Itoa(total), strconv.Itoa(r.Profiles[actors.StateRegistered]),
-		strconv.Itoa(r.Waiting), strconv.Itoa(r.InFlight), rate, r.URI,
+		strconv.Itoa(r.Waiting), strconv.Itoa(r.InFlight), rate, r.RegistrationHandler, r.URI,
 	}
+}
+
+// printAnswers writes who answered the challenges of each registrar.
+func printAnswers(c *cobra.Command, registrars []actors.RegistrarView) error {
+	t := newTable(c.OutOrStdout(), "REGISTRAR", "HANDLER", "ANSWERED", "REFUSED", "FAILED", "MEAN-MS")
+	for _, r := range registrars {
+		for _, name := range slices.Sorted(maps.Keys(r.Answers)) {
+			a := r.Answers[name]
+			t.row(r.Name, name, strconv.FormatUint(a.Answered, 10), strconv.FormatUint(a.Refused, 10),
+				strconv.FormatUint(a.Failed, 10), milliseconds(a.MeanMS))
+		}
+	}
+	return t.flush()
 }

@@ -32,7 +32,7 @@ Look at it:                         muster profiles list`,
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		newDemo(), newRun(), newCheck(),
-		newProfiles(), newRegistrars(), newJournal(), newVersion(),
+		newProfiles(), newRegistrars(), newXSP(), newJournal(), newVersion(),
 	)
 	return root
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -26,9 +27,9 @@ SIGINT. Bindings stay at the registrars when it stops, unless --deregister or
 shutdown.deregister says otherwise: then they are removed first, at the pace of
 each registrar. A second signal ends the process at once.
 
-SIGHUP, or POST /-/reload, reads the configuration again: registrars and profiles
-take effect at once, and only what changed is touched. The other sections need a
-restart. A configuration with an error changes nothing.
+SIGHUP, or POST /-/reload, reads the configuration again: registrars, xsp and
+profiles take effect at once, and only what changed is touched. The other sections
+need a restart. A configuration with an error changes nothing.
 
 The log goes to the standard error.`,
 		Example: `  muster run --config muster.yaml
@@ -46,7 +47,7 @@ The log goes to the standard error.`,
 	return c
 }
 
-func runNode(c *cobra.Command, path string, deregister bool) error {
+func runNode(c *cobra.Command, path string, deregister bool) (err error) {
 	loaded, err := config.Load(path)
 	if err != nil {
 		fmt.Fprintln(c.ErrOrStderr(), err)
@@ -61,11 +62,19 @@ func runNode(c *cobra.Command, path string, deregister bool) error {
 	signal.Notify(hangUp, syscall.SIGHUP)
 	defer signal.Stop(hangUp)
 
-	options := nodeOptions(loaded, log)
+	maker, err := newXSPMaker(loaded.Remote, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, maker.Close()) }()
+	options, err := nodeOptions(loaded, maker, log)
+	if err != nil {
+		return err
+	}
 	options.Deregister = options.Deregister || deregister
 	node, err := muster.New(options)
 	if err != nil {
-		return err
+		return errors.Join(err, closeAll(options.XSPs))
 	}
 	ctx := c.Context()
 	if err := node.Start(ctx); err != nil {
@@ -92,7 +101,11 @@ func runNode(c *cobra.Command, path string, deregister bool) error {
 }
 
 // nodeOptions turns a configuration into a node's options.
-func nodeOptions(c *config.Config, log *slog.Logger) muster.Options {
+func nodeOptions(c *config.Config, maker *xspMaker, log *slog.Logger) (muster.Options, error) {
+	wanted, err := desired(c, maker)
+	if err != nil {
+		return muster.Options{}, err
+	}
 	return muster.Options{
 		ID:      c.Node.ID,
 		DataDir: c.Node.DataDir,
@@ -103,19 +116,24 @@ func nodeOptions(c *config.Config, log *slog.Logger) muster.Options {
 		SIP: muster.SIP{
 			Listen: c.SIP.Listen, Advertise: c.SIP.Advertise, UserAgent: c.SIP.UserAgent, AcceptFrom: c.SIP.AcceptFrom,
 		},
-		Desired: desired(c),
-		Load:    reloader(c, log),
+		Desired: wanted,
+		Load:    reloader(c, maker, log),
 		Admin: muster.Admin{
 			Listen: c.Admin.Listen, TLSCert: c.Admin.TLSCert, TLSKey: c.Admin.TLSKey, TokenFile: c.Admin.TokenFile,
 		},
 		Deregister: c.Shutdown.Deregister,
 		Logger:     log,
 		Version:    buildInfo().Version,
-	}
+	}, nil
 }
 
-func desired(c *config.Config) muster.Desired {
-	return muster.Desired{Registrars: c.Registrars, Profiles: c.Profiles.Declarations}
+// desired makes what a reload can change. Whoever gets it owns its xSPs.
+func desired(c *config.Config, maker *xspMaker) (muster.Desired, error) {
+	xsps, err := maker.build(c.XSPs)
+	if err != nil {
+		return muster.Desired{}, err
+	}
+	return muster.Desired{Registrars: c.Registrars, XSPs: xsps, Profiles: c.Profiles.Declarations}, nil
 }
 
 // fixed are the sections that a running node cannot change.
@@ -123,15 +141,18 @@ type fixed struct {
 	Node     config.Node
 	Admin    config.Admin
 	SIP      config.SIP
+	Remote   config.Remote
 	Log      config.Log
 	Shutdown config.Shutdown
 }
 
-func fixedOf(c *config.Config) fixed { return fixed{c.Node, c.Admin, c.SIP, c.Log, c.Shutdown} }
+func fixedOf(c *config.Config) fixed {
+	return fixed{c.Node, c.Admin, c.SIP, c.Remote, c.Log, c.Shutdown}
+}
 
 // reloader reads the configuration again. It warns about changes that wait for
 // a restart: silence would look like success.
-func reloader(c *config.Config, log *slog.Logger) func(context.Context) (muster.Desired, error) {
+func reloader(c *config.Config, maker *xspMaker, log *slog.Logger) func(context.Context) (muster.Desired, error) {
 	path, started := c.File, fixedOf(c)
 	return func(context.Context) (muster.Desired, error) {
 		loaded, err := config.Load(path)
@@ -142,8 +163,8 @@ func reloader(c *config.Config, log *slog.Logger) func(context.Context) (muster.
 			log.Warn("configuration", "warning", w)
 		}
 		if !reflect.DeepEqual(started, fixedOf(loaded)) {
-			log.Warn("node, admin, sip, log or shutdown changed in the configuration; that takes effect at the next start", "file", path)
+			log.Warn("node, admin, sip, remote, log or shutdown changed in the configuration; that takes effect at the next start", "file", path)
 		}
-		return desired(loaded), nil
+		return desired(loaded, maker)
 	}
 }

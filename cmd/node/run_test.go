@@ -26,7 +26,8 @@ func TestReloadReadsTheFileAgainAndWarnsAboutWhatWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	load := reloader(loaded, slog.New(slog.NewTextHandler(&log, nil)))
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	load := reloader(loaded, &xspMaker{log: logger}, logger)
 
 	write(one + ", two: {uri: \"sip:127.0.0.2\"}}\n")
 	d, err := load(context.Background())
@@ -36,6 +37,10 @@ func TestReloadReadsTheFileAgainAndWarnsAboutWhatWaits(t *testing.T) {
 	write("log: {level: debug}\n" + one + "}\n")
 	if _, err := load(context.Background()); err != nil || !strings.Contains(log.String(), "takes effect at the next start") {
 		t.Errorf("reload with another log level: %v, log %s", err, log.String())
+	}
+	write("remote: {listen: \"127.0.0.1:0\"}\n" + one + "}\n")
+	if _, err := load(context.Background()); err == nil || !strings.HasPrefix(err.Error(), "muster.yaml:1: remote: has no TLS") {
+		t.Errorf("reload with a broken endpoint: %v", err)
 	}
 	write("log: {level: loud}\n" + one + "}\n")
 	if _, err := load(context.Background()); err == nil || !strings.HasPrefix(err.Error(), "muster.yaml:1: log.level:") {

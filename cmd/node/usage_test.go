@@ -16,9 +16,9 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 func TestWrongUseIsExitCodeTwoWithAHint(t *testing.T) {
 	tests := []struct{ line, want string }{
-		{"", `muster needs a command: check, completion, demo, journal, profiles, registrars, run, version`},
+		{"", `muster needs a command: check, completion, demo, journal, profiles, registrars, run, version, xsp`},
 		{"profile", `unknown command "profile" for "muster" (did you mean "profiles"?)`},
-		{"profiles", `muster profiles needs a command: add, disable, enable, export, history, import, list, refresh, remove, show`},
+		{"profiles", `muster profiles needs a command: add, disable, enable, export, history, import, list, refresh, remove, security, show`},
 		{"profiles lsit", `unknown command "lsit" for "muster profiles" (did you mean "list"?)`},
 		{"profiles list --registar acme", `unknown flag: --registar (did you mean --registrar?)`},
 		{"profiles list extra", `muster profiles list takes no argument, and got "extra"`},
@@ -39,6 +39,11 @@ func TestWrongUseIsExitCodeTwoWithAHint(t *testing.T) {
 		{"profiles add --aor sip:a@b", `registrar: is missing`},
 		{"profiles add --aor sip:a@b --registrar c --password-file x --ask-password", `give one of --ask-password, --password-file and --ha1-file`},
 		{"profiles add --aor sip:a@b --registrar c --ask-password", `--ask-password needs a terminal; use --password-file`},
+		{"profiles add --aor sip:a@b --registrar c --session-handler a>a", `session-handler: names a handler twice`},
+		{"profiles security", `muster profiles security needs the id of a profile`},
+		{"profiles security a --registration a>>b", `--registration "a>>b" lacks a name beside a > (write digest, the name of an xSP`},
+		{"profiles security a --session a>b>c>d>e", `names more than 4 handlers`},
+		{"xsp", `muster xsp needs a command: list`},
 		{"run", `muster run needs --config`},
 		{"check", `muster check needs --config`},
 		{"demo --profiles 0", `--profiles must be from 1 to 1,000,000`},
@@ -66,8 +71,8 @@ func TestWrongUseIsExitCodeTwoWithAHint(t *testing.T) {
 func TestHelpTeaches(t *testing.T) {
 	for _, line := range []string{
 		"demo", "run", "check", "version", "profiles list", "profiles show", "profiles add", "profiles import", "profiles export",
-		"profiles remove", "profiles enable", "profiles disable", "profiles refresh", "profiles history",
-		"registrars list", "journal verify", "journal dump", "journal backup",
+		"profiles remove", "profiles enable", "profiles disable", "profiles refresh", "profiles history", "profiles security",
+		"registrars list", "xsp list", "journal verify", "journal dump", "journal backup",
 	} {
 		code, stdout, _ := command(t, append(strings.Fields(line), "--help")...)
 		if code != exitDone || !strings.Contains(stdout, "Examples:\n  muster "+line) {

@@ -16,11 +16,13 @@ type Config struct {
 	Node       Node
 	Admin      Admin
 	SIP        SIP
+	Remote     Remote
 	Registrars []actors.Registrar
-	XSPs       []XSP
-	Profiles   Profiles
-	Log        Log
-	Shutdown   Shutdown
+	// XSPs are in the order of their names.
+	XSPs     []XSP
+	Profiles Profiles
+	Log      Log
+	Shutdown Shutdown
 	// Warnings are sentences for the operator; the node runs all the same.
 	Warnings []string
 }
@@ -69,13 +71,14 @@ type SIP struct {
 	AcceptFrom []netip.Addr
 }
 
-// XSP is an entry of the section "xsp". This release checks it and does not use
-// it.
-type XSP struct {
-	Name       string
-	Webhook    string
-	SecretFile string
-	Timeout    time.Duration
+// Remote is the section "remote": the endpoint through which xSPs are reached
+// that are actors on other nodes. The zero value is none.
+type Remote struct {
+	// Listen is host:port.
+	Listen string
+	// Advertise is what peers connect to; empty for Listen.
+	Advertise string
+	TLS       TLS
 }
 
 // Log is the section "log".

@@ -20,6 +20,9 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
+// secrets lets cmp compare what holds some.
+var secrets = cmp.Comparer(func(a, b messages.Secret) bool { return a.Reveal() == b.Reveal() })
+
 // write puts files into a new folder and makes it the working directory, so
 // that messages hold no random path.
 func write(t *testing.T, files map[string]string) {
@@ -115,13 +118,16 @@ registrars:
     require_mutual_auth: true
     allow_downgrade: true
     retry: {base: 10s, max: 5m}
+    registration_handler: tokens>digest
+    session_handler: tokens
 xsp:
   tokens: {webhook: "http://127.0.0.1:9000/answer", secret_file: hook.key, timeout: 500ms}
 profiles: {files: [one.csv, /tmp/../tmp/nowhere]}
 log: {level: debug, format: json}
 shutdown: {deregister: true}
 `,
-		"etc/one.csv": "registrar,aor\n",
+		"etc/one.csv":  "registrar,aor\n",
+		"etc/hook.key": "sixteen-bytes-ok\n",
 	})
 	content, err := os.ReadFile("etc/muster.yaml")
 	if err != nil {
@@ -151,16 +157,19 @@ shutdown: {deregister: true}
 				Name: "acme", URI: "sip:127.0.0.1:5060;transport=tcp", OutboundProxy: "sip:proxy.example.test",
 				Realms: []string{"a", "b"}, Expires: 2 * time.Minute, Rate: 0.5, Concurrency: -1, Algorithms: []string{"SHA-256", "MD5"},
 				Tolerate: true, RequireProof: true, AllowDowngrade: true, RetryBase: 10 * time.Second, RetryMax: 5 * time.Minute,
+				RegistrationHandler: "tokens>digest", SessionHandler: "tokens",
 			},
 			{Name: "zulu", URI: "sip:z.example.test"},
 		},
-		XSPs:     []XSP{{Name: "tokens", Webhook: "http://127.0.0.1:9000/answer", SecretFile: "etc/hook.key", Timeout: 500 * time.Millisecond}},
+		XSPs: []XSP{{
+			Name: "tokens", Timeout: 500 * time.Millisecond, Concurrency: 100, Waiting: 10_000,
+			Webhook: &Webhook{URL: "http://127.0.0.1:9000/answer", Secret: messages.NewSecret("sixteen-bytes-ok")},
+		}},
 		Profiles: Profiles{Files: []string{"etc/one.csv"}},
 		Log:      Log{Level: slog.LevelDebug, JSON: true},
 		Shutdown: Shutdown{Deregister: true},
-		Warnings: []string{"etc/muster.yaml: xSP handlers are not available in this release; the section xsp is checked and not used"},
 	}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.AllowUnexported(Profiles{})); diff != "" {
+	if diff := cmp.Diff(want, got, secrets, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.AllowUnexported(Profiles{})); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
 	}
 }
@@ -188,7 +197,9 @@ func TestDefaults(t *testing.T) {
 // key turned into the key.
 func TestExample(t *testing.T) {
 	const profiles = "aor,registrar\nsip:a@example.test,acme\n"
-	write(t, map[string]string{"muster.yaml": Example, "profiles.csv": profiles})
+	files := xspFiles(t)
+	files["muster.yaml"], files["profiles.csv"] = Example, profiles
+	write(t, files)
 	if c, err := Load("muster.yaml"); err != nil || len(c.Warnings) > 0 {
 		t.Errorf("the example: %v, %v", err, c)
 	}
@@ -198,7 +209,7 @@ func TestExample(t *testing.T) {
 		rest := strings.TrimPrefix(line[len(indent):], "#")
 		rest = strings.TrimPrefix(rest, " ")
 		key, _, isKey := strings.Cut(strings.TrimLeft(rest, " "), ":")
-		if isKey && !strings.ContainsAny(key, " ,=(") && !strings.HasPrefix(key, "tls_") && key != "token_file" {
+		if isKey && !strings.ContainsAny(key, " ,=(") && !strings.Contains(rest, "./admin.") && key != "token_file" {
 			line = indent + rest
 		}
 		full.WriteString(line + "\n")
@@ -210,7 +221,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, full.String())
 	}
-	if len(c.XSPs) != 1 || len(c.Profiles.Declarations) != 1 || c.Registrars[0].RetryMax != 30*time.Minute || c.SIP.UserAgent != "Muster" {
+	if len(c.XSPs) != len(ways) || c.Remote.Listen == "" || c.Registrars[0].SessionHandler != "digest" || len(c.Profiles.Declarations) != 1 || c.Registrars[0].RetryMax != 30*time.Minute || c.SIP.UserAgent != "Muster" {
 		t.Errorf("the full example gave %+v", c)
 	}
 }
@@ -229,10 +240,10 @@ func TestProfilesOfAllFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []actors.Declaration{
-		{ID: "sip:a@b", AOR: "sip:a@b", Registrar: "acme", Password: messages.NewSecret("p1"), Expires: 90 * time.Second, Disabled: true, RegistrationHandler: "digest", SessionHandler: "digest"},
-		{ID: "b", AOR: "sip:c@d", Registrar: "acme", Expires: time.Hour, NoRegister: true, RegistrationHandler: "digest", SessionHandler: "digest"},
+		{ID: "sip:a@b", AOR: "sip:a@b", Registrar: "acme", Password: messages.NewSecret("p1"), Expires: 90 * time.Second, Disabled: true},
+		{ID: "b", AOR: "sip:c@d", Registrar: "acme", Expires: time.Hour, NoRegister: true},
 	}
-	if diff := cmp.Diff(want, c.Profiles.Declarations, cmp.Comparer(func(a, b messages.Secret) bool { return a.Reveal() == b.Reveal() })); diff != "" {
+	if diff := cmp.Diff(want, c.Profiles.Declarations, secrets); diff != "" {
 		t.Errorf("declarations (-want +got):\n%s", diff)
 	}
 	if got := c.Profiles.Place(0) + " " + c.Profiles.Place(1); got != "a.csv:2 b.jsonl:1" {
@@ -286,6 +297,7 @@ func TestManyProfilesAreReadFast(t *testing.T) {
 // FuzzLoad: no configuration makes Load panic, and every message has a place.
 func FuzzLoad(f *testing.F) {
 	f.Add(Example)
+	f.Add(xspSection)
 	f.Add("registrars: {a: {uri: *x}}")
 	f.Add("a: &a [*a]\n---\n")
 	f.Add("<<: {node: 1}\n? [x]\n: y\n")

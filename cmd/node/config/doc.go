@@ -10,7 +10,8 @@
 //     sorted by place, at most MaxProblems of them.
 //   - Discreet: no message holds a secret. Secrets live in files that the
 //     configuration names, and in the columns password and ha1 of profile
-//     files; neither is ever repeated.
+//     files; neither is ever repeated. Nor is the path of a URL of an xSP, which
+//     may hold a token.
 //   - Absent keys have defaults that work, written down in example.yaml, which
 //     "muster check --example" prints.
 //
@@ -21,7 +22,9 @@
 // # Where to read
 //
 // config.go has the result, load.go the order of work, yaml.go the strict walk
-// over YAML nodes, sections.go and registrars.go the keys, profiles.go the
+// over YAML nodes, sections.go and registrars.go the keys, xsp_read.go those of
+// xSPs in other processes and xsp_builtin.go of our own, secrets.go the files
+// that they name, handlers.go who may be named as handler, profiles.go the
 // profile files and what concerns all of them together. How one profile is read
 // is in package declare.
 package config

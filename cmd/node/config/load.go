@@ -25,9 +25,18 @@ type loader struct {
 	problems Problems
 	// profileFiles are the paths of "profiles.files".
 	profileFiles []string
-	// registrars and xsps hold the names that profiles may use.
+	// registrars and xsps hold the names that profiles may use; xsps is sorted.
 	registrars map[string]bool
-	xsps       map[string]bool
+	xsps       []string
+	// handlers and remoteUses are checked when all sections are read: they
+	// name what may stand further down.
+	handlers   []handlerUse
+	remoteUses []remoteUse
+	hasRemote  bool
+	// inFiles are the problems of files that the section xsp names.
+	inFiles []Problem
+	// readable are the files that a warning names.
+	readable []string
 }
 
 // Load reads the configuration and the profile files that it names. The error
@@ -36,7 +45,6 @@ func Load(path string) (*Config, error) {
 	l := &loader{
 		file:       path,
 		registrars: map[string]bool{},
-		xsps:       map[string]bool{},
 	}
 	l.config = l.defaults()
 	content, err := readLimited(path)
@@ -64,6 +72,9 @@ func Load(path string) (*Config, error) {
 	}
 	l.readRoot(root)
 	l.problems.sortFrom(0)
+	for _, problem := range l.inFiles {
+		l.problems.add(problem)
+	}
 	l.readProfileFiles()
 	if err := l.problems.err(); err != nil {
 		return nil, err

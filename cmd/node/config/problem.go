@@ -68,6 +68,9 @@ func (p *Problems) add(problem Problem) {
 	p.List = append(p.List, problem)
 }
 
+// count is how many there are.
+func (p *Problems) count() int { return len(p.List) + p.More }
+
 // sortFrom orders the problems of one file, those from index start, by line.
 func (p *Problems) sortFrom(start int) {
 	slices.SortStableFunc(p.List[start:], func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })

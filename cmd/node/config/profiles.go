@@ -37,6 +37,7 @@ func (l *loader) readProfileFiles() {
 		loader: l,
 		ids:    map[string]int32{},
 		aors:   map[aorKey]int32{},
+		sound:  map[string]bool{"": true},
 	}
 	for i, path := range l.profileFiles {
 		start := len(l.problems.List)
@@ -52,9 +53,7 @@ func (l *loader) readProfileFile(check *crossCheck, index int32, path string) {
 		return
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Mode().Perm()&0o044 != 0 {
-		l.warn("%s: can be read by other users of this machine, and may hold passwords (chmod 600 %s)", path, path)
-	}
+	l.warnReadable(path, f, "may hold passwords")
 	p := &l.config.Profiles
 	rows := declare.NewReader(path, f)
 	for {
@@ -93,6 +92,9 @@ type crossCheck struct {
 	// ids and aors give the index of the declaration that came first.
 	ids  map[string]int32
 	aors map[aorKey]int32
+	// sound are handlers that were looked up and found: a million profiles name
+	// a few.
+	sound map[string]bool
 }
 
 type aorKey struct{ aor, registrar string }
@@ -112,12 +114,8 @@ func (c *crossCheck) names(path string, row declare.Row) {
 	}
 	handlers := [2]string{d.RegistrationHandler, d.SessionHandler}
 	for i, column := range [2]string{"registration_handler", "session_handler"} {
-		switch handler := handlers[i]; {
-		case handler == declare.DigestHandler:
-		case c.xsps[handler]:
-			add(column, "xSP handlers are not available in this release", "write digest, or leave the field empty")
-		default:
-			add(column, "unknown handler "+declare.Show(handler), "write digest, or leave the field empty")
+		if fault, unknown := c.unknown(handlers[i]); unknown {
+			add(column, fault.What, fault.Mend)
 		}
 	}
 }

@@ -12,8 +12,12 @@ import (
 	"github.com/sipmuster/muster/admin/declare"
 )
 
-// algorithms are the digest algorithms that a registrar may use.
-var algorithms = []string{"SHA-512-256", "SHA-256", "MD5"}
+// algorithms are those of challenges that a registrar may use. The DigestActor
+// computes the first three, the xSP aka the others.
+var algorithms = []string{
+	"SHA-512-256", "SHA-256", "MD5",
+	"AKAv2-SHA-256", "AKAv2-MD5", "AKAv1-SHA-256", "AKAv1-MD5",
+}
 
 func (l *loader) readRegistrars(v value) {
 	v.named(func(name string, key, entry value) {
@@ -49,6 +53,8 @@ func (l *loader) readRegistrars(v value) {
 			"require_mutual_auth":      func(v value) { v.boolean(&r.RequireProof) },
 			"allow_downgrade":          func(v value) { v.boolean(&r.AllowDowngrade) },
 			"retry":                    retry,
+			"registration_handler":     func(v value) { v.handlers(&r.RegistrationHandler) },
+			"session_handler":          func(v value) { v.handlers(&r.SessionHandler) },
 		})
 		entry.require(key, "uri", `write uri: "sip:registrar.example.test"`)
 		l.registrars[name] = true

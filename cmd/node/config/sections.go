@@ -6,13 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -28,6 +26,7 @@ func (l *loader) readRoot(root value) {
 		"node":       l.readNode,
 		"admin":      l.readAdmin,
 		"sip":        l.readSIP,
+		"remote":     l.readRemote,
 		"registrars": l.readRegistrars,
 		"xsp":        l.readXSPs,
 		"profiles":   l.readProfiles,
@@ -35,6 +34,8 @@ func (l *loader) readRoot(root value) {
 		"shutdown":   func(v value) { v.mapping(keys{"deregister": func(v value) { v.boolean(&c.Shutdown.Deregister) }}) },
 	})
 	root.require(root, "registrars", "add one: registrars: {acme: {uri: \"sip:registrar.example.test\"}}")
+	l.checkRemote()
+	l.checkHandlers()
 	if len(c.SIP.Listen) == 0 {
 		c.SIP.Listen = []string{"udp://127.0.0.1:5070", "tcp://127.0.0.1:5070"}
 		if l.reachesBeyondLoopback() {
@@ -247,54 +248,6 @@ func checkAdvertise(text string) error {
 		return errors.New("is more than a host and a port")
 	}
 	return nil
-}
-
-func (l *loader) readXSPs(v value) {
-	v.named(func(name string, key, entry value) {
-		x := XSP{Name: name, Timeout: 3 * time.Second}
-		if name == declare.DigestHandler {
-			key.problem("digest is the name of the built-in handler", "choose another name")
-		}
-		entry.mapping(keys{
-			"webhook": func(v value) {
-				if text, ok := v.filled(); ok {
-					// The URL may hold a token: it is never shown.
-					if what := webhookFault(text); what != "" {
-						v.problem(what, "write https://host/path")
-					}
-					x.Webhook = text
-				}
-			},
-			"secret_file": func(v value) { v.file(&x.SecretFile) },
-			"timeout":     func(v value) { v.duration(&x.Timeout) },
-		})
-		for _, child := range []string{"webhook", "secret_file"} {
-			entry.require(key, child, "an xSP needs webhook and secret_file")
-		}
-		l.xsps[name] = true
-		l.config.XSPs = append(l.config.XSPs, x)
-	})
-	if len(l.config.XSPs) > 0 {
-		l.warn("%s: xSP handlers are not available in this release; the section xsp is checked and not used", l.file)
-	}
-}
-
-// webhookFault tells what is wrong with a webhook's URL, or "".
-func webhookFault(text string) string {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Host == "" || u.Hostname() == "":
-		return "is not a URL with a host"
-	case u.Scheme == "http" && !admin.IsLoopback(u.Host):
-		return "sends challenges in the clear"
-	case u.Scheme != "https" && u.Scheme != "http":
-		return "is not an https URL"
-	case u.User != nil:
-		return "holds a user name or password, which belong into secret_file"
-	case u.Fragment != "":
-		return "has a fragment"
-	}
-	return ""
 }
 
 func (l *loader) readLog(v value) {

@@ -96,10 +96,15 @@ func (v value) require(at value, name, mend string) {
 			return
 		}
 	}
-	if at.path != "" {
-		name = at.path + "." + name
+	at.lacks(name, mend)
+}
+
+// lacks records that a key is missing in the section that begins here.
+func (v value) lacks(name, mend string) {
+	if v.path != "" {
+		name = v.path + "." + name
 	}
-	value{v.load, at.node, name}.problem("is missing", mend)
+	value{v.load, v.node, name}.problem("is missing", mend)
 }
 
 // list hands each element to read.
@@ -203,6 +208,20 @@ func (v value) limit(into *int) {
 		}
 	}
 	v.problem("must be a whole number above 0", "or the word unlimited")
+}
+
+// count reads a whole number from 1 to most.
+func (v value) count(into *int, most int) {
+	if v.missing() {
+		return
+	}
+	if node := v.target(); node.Kind == yaml.ScalarNode && node.ShortTag() == "!!int" {
+		if n, err := strconv.Atoi(node.Value); err == nil && n > 0 && n <= most {
+			*into = n
+			return
+		}
+	}
+	v.problem("must be a whole number from 1 to "+strconv.Itoa(most), "")
 }
 
 // unlimited is how a limit is switched off.
