@@ -123,7 +123,7 @@ func (x *xspActor) retire() {
 
 func (x *xspActor) end() {
 	for _, a := range x.pending {
-		x.tell(a, x.failure(a, messages.ReasonHandler, outcomeUnavailable, "the node stops or the xSP is not configured any more"))
+		x.tell(a, x.failure(a, outcomeUnavailable, "the node stops or the xSP is not configured any more"))
 	}
 	if c, ok := x.auth.(io.Closer); ok {
 		_ = c.Close()
@@ -140,7 +140,7 @@ func (x *xspActor) timeout() time.Duration {
 func (x *xspActor) question(now time.Time, q *messages.AuthChallenge, from *actor.PID) {
 	a := &asking{question: q, from: from, asked: now}
 	if why := x.gate.take(now, a); why != "" {
-		x.tell(a, x.failure(a, messages.ReasonHandler, outcomeUnavailable, why))
+		x.tell(a, x.failure(a, outcomeUnavailable, why))
 		return
 	}
 	x.pending[q.GetRef()] = a
@@ -238,7 +238,7 @@ func (x *xspActor) late(now time.Time, ref string) {
 	} else {
 		x.failed(now, a, detail)
 	}
-	x.tell(a, x.failure(a, messages.ReasonHandler, outcomeTimeout, detail))
+	x.tell(a, x.failure(a, outcomeTimeout, detail))
 }
 
 func (x *xspActor) failed(now time.Time, a *asking, why string) {
@@ -251,12 +251,12 @@ func (x *xspActor) failed(now time.Time, a *asking, why string) {
 	for _, a := range x.gate.shed() {
 		delete(x.pending, a.question.GetRef())
 		a.limit.Stop()
-		x.tell(a, x.failure(a, messages.ReasonHandler, outcomeUnavailable, "its breaker is open"))
+		x.tell(a, x.failure(a, outcomeUnavailable, "its breaker is open"))
 	}
 }
 
-func (x *xspActor) failure(a *asking, reason messages.Reason, outcome, detail string) *verdict {
-	return &verdict{ref: a.question.GetRef(), handler: x.config.Name, failure: reason, outcome: outcome, detail: detail}
+func (x *xspActor) failure(a *asking, outcome, detail string) *verdict {
+	return &verdict{ref: a.question.GetRef(), handler: x.config.Name, failure: messages.ReasonHandler, outcome: outcome, detail: detail}
 }
 
 // tell gives a question's profile its one verdict.

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/sipmuster/muster/actors/xsp"
+	"github.com/sipmuster/muster/actors/xsp/xsptls/xsptlstest"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -22,7 +23,7 @@ func TestAnswerRefusalAndSilence(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test")})
 	silent := make(chan struct{}, 3)
 	s := serve(t, ServeOptions{TLS: ca.Config("xsp.test")}, func(ctx context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
@@ -77,7 +78,7 @@ func TestAnswersInParallel(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test")})
 	s := serve(t, ServeOptions{TLS: ca.Config("xsp.test"), Concurrency: 3}, echo)
 	a := e.Authenticator(Peer{Address: s.Addr(), Actor: "answerer", Identity: "xsp.test"})
@@ -95,7 +96,7 @@ func TestPlainActor(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test")})
 	// This Start restores no logger, which the test does not need.
 	server, client := ca.Config("xsp.test"), ca.Config("xsp.test")
@@ -128,7 +129,7 @@ func TestTwoEndpointsInOneProcess(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	one, two := listen(t, Options{TLS: ca.Config("node.test")}), listen(t, Options{TLS: ca.Config("second.test")})
 	s := serve(t, ServeOptions{TLS: ca.Config("xsp.test"), Nodes: []string{"node.test", "second.test"}}, echo)
 	peer := Peer{Address: s.Addr(), Actor: "answerer", Identity: "xsp.test"}
@@ -150,7 +151,7 @@ func TestCloseEndsOpenQuestions(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test")})
 	r := newRogue(t, ca.Config("xsp.test"))
 	p := Peer{Address: r.addr, Actor: "silent", Identity: "xsp.test"}
@@ -182,7 +183,7 @@ func TestCloseEndsOpenQuestions(t *testing.T) {
 }
 
 func TestOptionsTellEveryFault(t *testing.T) {
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	good := ca.Config("node.test")
 	blind := good.Clone()
 	blind.InsecureSkipVerify = true

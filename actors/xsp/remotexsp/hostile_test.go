@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sipmuster/muster/actors/xsp/xsptls/xsptlstest"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -20,7 +21,7 @@ func TestS41_LateSecondAndUnknownAnswersAreDropped(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test")})
 	r := newRogue(t, ca.Config("xsp.test"))
 	a := e.Authenticator(Peer{Address: r.addr, Actor: "answerer", Identity: "xsp.test"})
@@ -54,7 +55,7 @@ func TestS41_AnAnswerOfAnotherPeerIsDropped(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test")})
 	one, two := newRogue(t, ca.Config("one.test")), newRogue(t, ca.Config("two.test"))
 	a := e.Authenticator(Peer{Address: one.addr, Actor: "answerer", Identity: "one.test"})
@@ -81,7 +82,7 @@ func TestS40_StrangersAreRefused(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca, other := authority(t), authority(t)
+	ca, other := xsptlstest.New(t), xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test")})
 	s := serve(t, ServeOptions{TLS: ca.Config("xsp.test")}, echo)
 	a := e.Authenticator(Peer{Address: s.Addr(), Actor: "answerer", Identity: "xsp.test"})
@@ -120,7 +121,7 @@ func TestS40_AQuestionGoesOnlyToTheIdentityOfItsAddress(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test")})
 	for _, name := range []string{"two.test", "*.test"} {
 		r := newRogue(t, ca.Config(name))
@@ -153,7 +154,7 @@ func TestS76_HostileMessagesNeitherStopNorEndTheLink(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test")})
 	r := newRogue(t, ca.Config("xsp.test"))
 	a := e.Authenticator(Peer{Address: r.addr, Actor: "answerer", Identity: "xsp.test"})
@@ -226,7 +227,7 @@ func TestS76_TheOtherSideTakesQuestionsOnly(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test")})
 	s := serve(t, ServeOptions{TLS: ca.Config("xsp.test"), Nodes: []string{"node.test", "second.test"}}, echo)
 	a := e.Authenticator(Peer{Address: s.Addr(), Actor: "answerer", Identity: "xsp.test"})
@@ -239,7 +240,7 @@ func TestS76_TheOtherSideTakesQuestionsOnly(t *testing.T) {
 	c.sendRaw("answerer", "muster.v2.Unknown", nil)
 	c.send("another", questionOf("q"))
 	c.send("answerer", questionOf("no sender"))
-	ask := func(address string, q *messages.AuthChallenge) {
+	askBy := func(address string, q *messages.AuthChallenge) {
 		data, err := proto.Marshal(q)
 		if err != nil {
 			t.Fatal(err)
@@ -249,41 +250,30 @@ func TestS76_TheOtherSideTakesQuestionsOnly(t *testing.T) {
 			Envelopes: []*remote.MessageEnvelope{{MessageData: data, Sender: 1}},
 		})
 	}
-	ask("nowhere", questionOf("no address"))
-	ask(e.Addr(), questionOf("another's address"))
+	askBy("nowhere", questionOf("no address"))
+	askBy(e.Addr(), questionOf("another's address"))
 	late := questionOf("late")
 	late.Deadline = timestamppb.New(timestamppb.Now().AsTime().Add(-1))
 	r := newRogue(t, ca.Config("second.test"))
-	ask(r.addr, late)
-	// ListProcesses passes through the same connection, so what was sent before
-	// may still be on its way; the stream's own order tells.
+	askBy(r.addr, late)
 	c.sendRaw("answerer", "muster.v1.AuthChallenge", make([]byte, maxQuestion+1))
 	for i := range 2 * maxAddresses {
-		ask(newRogue(t, ca.Config("second.test")).addr, questionOf("many "+string(rune('a'+i))))
+		askBy(newRogue(t, ca.Config("second.test")).addr, questionOf("many "+string(rune('a'+i))))
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := c.stream.CloseSend(); err != nil {
-			t.Error(err)
+	// The stream ends when all of that was read.
+	if err := c.stream.CloseSend(); err != nil {
+		t.Error(err)
+	}
+	for {
+		if _, err := c.stream.Recv(); err != nil {
+			break
 		}
-		for {
-			if _, err := c.stream.Recv(); err != nil {
-				return
-			}
-		}
-	}()
-	<-done
+	}
 	wantDropped(t, s.Dropped(), map[string]uint64{dropType: 5, dropForeign: 4, dropSize: 1, dropLate: 1})
 	s.mu.Lock()
 	if n := len(s.addresses["second.test"]); n > maxAddresses {
 		t.Errorf("%d addresses of one node are known, want at most %d", n, maxAddresses)
 	}
 	s.mu.Unlock()
-	ref := make(chan result, 1)
-	go func() {
-		answer, err := a.Answer(t.Context(), questionOf("after"))
-		ref <- result{answer, err}
-	}()
-	wantAnswer(t, ref, "after")
+	wantAnswer(t, ask(t, a, "after"), "after")
 }

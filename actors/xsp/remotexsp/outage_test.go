@@ -14,8 +14,8 @@ import (
 
 	"github.com/asynkron/protoactor-go/remote"
 
-	"github.com/sipmuster/muster/actors/xsp"
 	"github.com/sipmuster/muster/actors/xsp/xsptls"
+	"github.com/sipmuster/muster/actors/xsp/xsptls/xsptlstest"
 )
 
 // waitLost waits until remote gives an address up.
@@ -49,7 +49,7 @@ func TestPeerIsKilledAndComesBack(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test")})
 	cert, key, root := ca.Files("xsp.test")
 	start := func(address string) (*exec.Cmd, string) {
@@ -113,7 +113,7 @@ func TestUnreachablePeer(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test"), MaxPending: 3})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -146,7 +146,7 @@ func TestPendingQuestionsAreBounded(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test"), MaxPending: 2})
 	r := newRogue(t, ca.Config("xsp.test"))
 	a := e.Authenticator(Peer{Address: r.addr, Actor: "answerer", Identity: "xsp.test"})
@@ -174,7 +174,7 @@ func TestS44_APeerThatNeverGreets(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	ca := authority(t)
+	ca := xsptlstest.New(t)
 	e := listen(t, Options{TLS: ca.Config("node.test"), MaxPending: 1})
 	r := &rogue{t: t, config: ca.Config("xsp.test"), asked: make(chan asked, 1), mute: true}
 	r.serve("127.0.0.1:0")
@@ -188,27 +188,4 @@ func TestS44_APeerThatNeverGreets(t *testing.T) {
 	if _, err := a.Answer(ended, questionOf("q2")); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the peer was given up: %v", err)
 	}
-}
-
-func BenchmarkAnswer(b *testing.B) {
-	ca := authority(b)
-	e := listen(b, Options{TLS: ca.Config("node.test")})
-	s := serve(b, ServeOptions{TLS: ca.Config("xsp.test")}, echo)
-	a := e.Authenticator(Peer{Address: s.Addr(), Actor: "answerer", Identity: "xsp.test"})
-	benchmark(b, a)
-}
-
-func benchmark(b *testing.B, a xsp.Authenticator) {
-	wantAnswer(b, ask(b, a, "first"), "first")
-	b.ReportAllocs()
-	before := cpu(b)
-	b.SetParallelism(32)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if _, err := a.Answer(b.Context(), questionOf(ref())); err != nil {
-				b.Error(err)
-			}
-		}
-	})
-	b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
 }

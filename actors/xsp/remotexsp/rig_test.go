@@ -18,7 +18,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sipmuster/muster/actors/xsp"
-	"github.com/sipmuster/muster/actors/xsp/xsptls/xsptlstest"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -261,5 +260,3 @@ func (c *caller) sendBatch(b *remote.MessageBatch) {
 		c.t.Fatalf("the stream has ended: %v", err)
 	}
 }
-
-func authority(t testing.TB) *xsptlstest.Authority { return xsptlstest.New(t) }

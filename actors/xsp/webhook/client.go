@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -159,9 +160,9 @@ func (c *Client) Answer(ctx context.Context, q *messages.AuthChallenge) (*messag
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.transport.RoundTrip(c.request(ctx, body))
+	resp, err := c.send(ctx, body)
 	if err != nil {
-		return nil, unreachable(ctx, err)
+		return nil, err
 	}
 	defer resp.Body.Close()
 	reply, err := c.read(ctx, resp)
@@ -177,6 +178,35 @@ func (c *Client) Close() error {
 	c.closed.Store(true)
 	c.transport.CloseIdleConnections()
 	return nil
+}
+
+// send posts the question. A server may close a connection that lies idle at
+// the moment when it is used again; the question is then posted once more, on a
+// connection of its own. The transport's way to do that (Idempotency-Key) would
+// repeat it for every connection that is kept.
+func (c *Client) send(ctx context.Context, body []byte) (*http.Response, error) {
+	resp, stale, err := c.post(ctx, body)
+	if stale {
+		c.transport.CloseIdleConnections()
+		resp, _, err = c.post(ctx, body)
+	}
+	return resp, err
+}
+
+// post also tells whether it failed on a connection that had been used before
+// and that ended without a byte of a response.
+func (c *Client) post(ctx context.Context, body []byte) (resp *http.Response, stale bool, err error) {
+	var used, heard atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn:              func(info httptrace.GotConnInfo) { used.Store(info.Reused) },
+		GotFirstResponseByte: func() { heard.Store(true) },
+	})
+	resp, err = c.transport.RoundTrip(c.request(traced, body))
+	if err != nil {
+		stale = used.Load() && !heard.Load() && ctx.Err() == nil
+		return nil, stale, unreachable(ctx, err, heard.Load())
+	}
+	return resp, false, nil
 }
 
 func (c *Client) request(ctx context.Context, body []byte) *http.Request {
@@ -205,7 +235,7 @@ func (c *Client) read(ctx context.Context, resp *http.Response) (*messages.AuthR
 	// When the context ends the server may see that first, and end its response
 	// in good order; such a reply is late in any case.
 	if err != nil || ctx.Err() != nil {
-		return nil, unreachable(ctx, err)
+		return nil, unreachable(ctx, err, true)
 	}
 	return decode(body)
 }

@@ -15,6 +15,8 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -279,6 +281,38 @@ func TestS44_NobodyThere(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("closed at once", func(t *testing.T) {
+		gone := leaves(t)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_ = conn.Close()
+			}
+		}()
+		c, err := webhook.New(webhook.Options{URL: "http://" + l.Addr().String() + "/?token=" + canary, Secret: secret})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			_, err := c.Answer(t.Context(), question("r"))
+			if err == nil || strings.Contains(err.Error(), canary) || errors.Is(err, xsp.ErrMalformed) {
+				t.Errorf("got %v", err)
+			}
+		}
+		_ = c.Close()
+		_ = l.Close()
+		<-done
+		gone()
+	})
 	for _, tt := range []struct {
 		name, text string
 		serve      func(s *httptest.Server)
@@ -357,6 +391,45 @@ func TestClosedIdleConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.CloseClientConnections()
+	}
+}
+
+// TestQuestionIsSentTwiceAtMost: a server that fails on a question is not
+// asked again by every connection that is kept.
+func TestQuestionIsSentTwiceAtMost(t *testing.T) {
+	const bound = 8
+	var bad, waiting atomic.Int32
+	full := make(chan struct{})
+	s := quiet(httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if bytes.Contains(body, []byte(`"ref":"bad"`)) {
+			bad.Add(1)
+			hangUp(w, "")
+			return
+		}
+		if waiting.Add(1) == bound {
+			close(full)
+		}
+		<-full
+		_, _ = io.WriteString(w, reply("r"))
+	})))
+	s.Start()
+	defer s.Close()
+	c := dial(t, s, webhook.Options{Concurrency: bound})
+	var wg sync.WaitGroup
+	for range bound {
+		wg.Go(func() {
+			if _, err := c.Answer(t.Context(), question("r")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := c.Answer(t.Context(), question("bad")); err == nil || bad.Load() != 2 {
+		t.Errorf("sent %d times: %v", bad.Load(), err)
+	}
+	if _, err := c.Answer(t.Context(), question("bad")); err == nil || bad.Load() != 3 {
+		t.Errorf("sent %d times in all, the last without a kept connection: %v", bad.Load(), err)
 	}
 }
 

@@ -24,9 +24,9 @@
 // that hangs holds up no other. It uses no proxy, not even one that the
 // environment names: a proxy for outgoing requests stands in the URL's place or
 // in the routing. It keeps no cookies and asks for no compression. TLS is 1.2 or
-// later; plain HTTP is for loopback addresses only. A question whose connection
-// was closed by the server while it lay idle is sent once more on another, with
-// the same ref.
+// later; plain HTTP is for loopback addresses only. A question is sent once,
+// except that one on a kept connection that ends without a response is sent once
+// more on another, with the same ref.
 //
 // Handler is the server's side for Go programs, and Verify its check of the
 // signature for those who bring their own server.

@@ -51,8 +51,9 @@ func bound(d time.Duration) time.Duration { return min(max(d, minRetryAfter), ma
 
 // unreachable says why there is no reply. The HTTP library quotes what the
 // server sent in its errors, and that may be half of an answer, so only errors
-// of the layers below and the context's pass (S-65).
-func unreachable(ctx context.Context, err error) error {
+// of the layers below and the context's pass (S-65). What is left was not HTTP
+// if a byte of a response was heard, and is the end of the connection if not.
+func unreachable(ctx context.Context, err error, heard bool) error {
 	if ended := ctx.Err(); ended != nil {
 		return fmt.Errorf("no reply: %w", ended)
 	}
@@ -69,12 +70,12 @@ func unreachable(ctx context.Context, err error) error {
 		return errors.New("the server does not speak TLS")
 	case errors.As(err, &network):
 		return fmt.Errorf("no reply: %w", network)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the connection was closed before the end of a reply")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return errors.New("the server does not react")
 	case strings.HasPrefix(err.Error(), "tls: "):
 		return fmt.Errorf("no reply: %s", xsp.Printable(err.Error()))
+	case !heard, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the connection was closed before the end of a reply")
 	}
 	return fmt.Errorf("%w: it is not HTTP", xsp.ErrMalformed)
 }
