@@ -22,9 +22,8 @@
 //
 // The client speaks HTTP/1.1 and keeps connections open, so that one question
 // that hangs holds up no other. It uses no proxy, not even one that the
-// environment names: a proxy for outgoing requests stands in the URL's place or
-// in the routing. It keeps no cookies and asks for no compression. TLS is 1.2 or
-// later; plain HTTP is for loopback addresses only. A question is sent once,
+// environment names. It keeps no cookies and asks for no compression. TLS is 1.2
+// or later; plain HTTP is for loopback addresses only. A question is sent once,
 // except that one on a kept connection that ends without a response is sent once
 // more on another, with the same ref.
 //

@@ -17,7 +17,7 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// example is the question of design §8, with a second round's worth of fields.
+// example is the question of design §8, with values in place of its ellipses.
 func example() *messages.AuthChallenge {
 	return &messages.AuthChallenge{
 		Ref: "c0ffee", Purpose: messages.Purpose_REGISTRATION, ProfileId: "alice", Aor: "sip:alice@example.test",
