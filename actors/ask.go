@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"context"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -130,7 +132,12 @@ func (a *profileActor) judged(ctx actor.Context, v *verdict) {
 		}
 		a.withheld(ctx, reason, v.detail, wait)
 	default:
-		a.farm.log.Warn("no valid answer to a challenge", "profile", a.id, "handler", q.handler, "cause", v.detail)
+		level := slog.LevelDebug // the retry is logged, and the breaker
+		if v.failure == messages.ReasonMutation {
+			level = slog.LevelWarn
+		}
+		a.farm.log.Log(context.Background(), level, "no valid answer to a challenge",
+			"profile", a.id, "handler", q.handler, "cause", v.detail)
 		a.withheld(ctx, v.failure, v.detail, time.Second) // silence is not "at once"
 	}
 }

@@ -73,7 +73,11 @@ func (st *step) newCallID() {
 // is negative when the peer named none.
 func (st *step) failed(status uint32, reason messages.Reason, retryAfter time.Duration) {
 	p := st.policy
-	wait := backoff(p.retryBase(), p.retryMax(), st.state.Failures+1, st.in.Jitter)
+	base := p.retryBase()
+	if reason == messages.ReasonHandler && st.state.Bound() {
+		base = min(base, handlerRetry)
+	}
+	wait := backoff(base, p.retryMax(), st.state.Failures+1, st.in.Jitter)
 	switch {
 	case retryAfter == 0 && st.state.Failures == 0:
 		wait = 0 // ERR-05: at once, but no peer sets our rate by saying so again

@@ -63,6 +63,10 @@ const (
 	// how long a node stays quiet about bindings that are alive.
 	recoverySpread = 5 * time.Second
 	recoveryQuiet  = 60 * time.Second
+	// handlerRetry is the back-off's base while an xSP does not answer and a
+	// binding is at stake: the registrar is not in trouble, and often it is not
+	// even asked.
+	handlerRetry = 5 * time.Second
 	// freeInterruptions is how many answers may be lost in crashes before the
 	// back-off grows (CHA-15).
 	freeInterruptions = 3
