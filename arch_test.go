@@ -78,7 +78,7 @@ var inside = []struct {
 	{"cmd/node/...", []string{"", "actors/...", "admin/...", "cmd/node/...", "messages", "metrics", "sipadapter/...", "store"}, "the binary uses everything and nothing uses the binary"},
 	{"interop/...", []string{"..."}, "tests may use anything"},
 	{"bench/...", []string{"..."}, "benchmarks may use anything"},
-	{"docs/examples/...", []string{"", "actors/digest", "actors/xsp/...", "messages"}, "an example shows what its reader may use"},
+	{"docs/examples/...", []string{"", "actors", "actors/digest", "actors/xsp/...", "messages"}, "an example shows what its reader may use"},
 }
 
 // pure are the packages that decide. Everything impure reaches them as a value.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"reflect"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -94,7 +95,9 @@ func (x *xspActor) Receive(ctx actor.Context) {
 	case *questionLate:
 		x.late(now, m.ref)
 	case *reconfigureXSP:
-		x.retire()
+		if !same(x.auth, m.config.Authenticator) {
+			x.retire()
+		}
 		x.use(ctx, m.config)
 	case *xspStatus:
 		m.reply <- x.view()
@@ -112,6 +115,12 @@ func (x *xspActor) use(ctx actor.Context, config XSP) {
 		x.auth = newActorAuthenticator(x.farm.system, ctx.Spawn(config.Actor), x.farm.token())
 	}
 	x.gate.configure(config)
+}
+
+// same tells whether an authenticator stays in force. Functions cannot be
+// compared, and need no closing.
+func same(a, b xsp.Authenticator) bool {
+	return a != nil && b != nil && reflect.TypeOf(a).Comparable() && reflect.TypeOf(b).Comparable() && a == b
 }
 
 // retire closes the authenticator once nothing can be out with it.

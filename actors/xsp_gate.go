@@ -15,8 +15,9 @@ import (
 //
 // The breaker opens after xspFailures questions in a row without a valid
 // answer. While it is open one question goes as a probe whenever the wait is
-// over; the others are turned away at once, so that a dead xSP costs its
-// profiles no time and nobody else anything. A refusal is a valid answer.
+// over and a place is free; the others are turned away at once, so that a dead
+// xSP costs its profiles no time and nobody else anything. A refusal is a valid
+// answer.
 type xspGate struct {
 	concurrency, waiting int
 
@@ -75,7 +76,7 @@ func (g *xspGate) configure(x XSP) {
 // take queues a question, or tells why it is turned away.
 func (g *xspGate) take(now time.Time, a *asking) (refused string) {
 	switch {
-	case g.open && (g.probing || now.Before(g.probeAt)):
+	case g.open && (g.probing || now.Before(g.probeAt) || g.out >= g.concurrency || len(g.queue) > 0):
 		return "its breaker is open"
 	case len(g.queue) >= g.waiting:
 		return "too many questions wait for it"

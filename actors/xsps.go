@@ -50,11 +50,15 @@ func CheckHandler(handler string, xsps []string) error {
 	return nil
 }
 
+// reservedNames are the built-in handler, and the label value of metrics for
+// what is not configured.
+var reservedNames = []string{digestHandler, "other"}
+
 // Check tells what is wrong with the configuration of an xSP, or nil.
 func (x XSP) Check() error {
 	switch {
-	case x.Name == "" || x.Name == digestHandler || strings.ContainsAny(x.Name, "> \t"):
-		return fmt.Errorf("xSP %q: want a name other than digest, without blanks and >", x.Name)
+	case x.Name == "" || slices.Contains(reservedNames, x.Name) || strings.ContainsAny(x.Name, "> \t"):
+		return fmt.Errorf("xSP %q: want a name other than digest and other, without blanks and >", x.Name)
 	case (x.Authenticator == nil) == (x.Actor == nil):
 		return fmt.Errorf("xSP %q: want either an Authenticator or an Actor", x.Name)
 	case x.Timeout < 0 || x.Timeout > maxXSPTimeout:

@@ -15,7 +15,7 @@
 //     to it, and nothing else changes the sum.
 //   - A label value comes from a closed set or from the configuration: states,
 //     outcomes, reasons, event types, SIP methods, known SIP codes and the
-//     names of registrars. What is not in its set is counted as "other", a code
+//     names of registrars and xSPs. What is not in its set is counted as "other", a code
 //     as its class ("4xx"). No label holds a profile, a realm, a Call-ID or any
 //     other text from the network, so the number of series does not grow with
 //     the number of profiles (S-64).
@@ -24,8 +24,8 @@
 //     muster_sip_responses_total, whose methods and codes multiply to over a
 //     thousand: only the answers to REGISTER that operators watch are touched.
 //   - Methods that run once per request or event do not allocate and look
-//     nothing up by label: their counters are resolved when the registrar or
-//     the node appears.
+//     nothing up by label: their counters are resolved when the registrar, the
+//     xSP or the node appears.
 //
 // What it refuses: figures per profile (the API and the journal have them),
 // thresholds and opinions (mixin/alerts.yaml has those), and figures of

@@ -77,15 +77,6 @@ func (m *Metrics) Dropped(reason messages.Reason) {
 	m.inputs.inc(string(reason))
 }
 
-// ChallengeAnswered counts a question to an authenticator by how it ended.
-func (m *Metrics) ChallengeAnswered(handler, outcome string) {
-	byOutcome, ok := m.challenges[handler]
-	if !ok {
-		byOutcome = m.challenges[other]
-	}
-	byOutcome.inc(outcome)
-}
-
 // ActorRestarted counts a profile actor that failed; parked when it failed so
 // often that it is not restarted by itself.
 func (m *Metrics) ActorRestarted(isParked bool) {

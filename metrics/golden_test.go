@@ -94,7 +94,7 @@ func golden(t *testing.T, path, got string) {
 // TestStartIsComplete holds the whole page of a fresh node: every series of a
 // closed set exists at zero.
 func TestStartIsComplete(t *testing.T) {
-	m := metrics.New(metrics.Options{Registrars: []string{"acme"}})
+	m := metrics.New(metrics.Options{Registrars: []string{"acme"}, XSPs: []string{"token-service"}})
 	golden(t, "testdata/start.prom", exposition(t, m))
 }
 

@@ -22,11 +22,10 @@ var sessionStates = []string{
 	"calling", "challenged", "early", "established", "ending",
 }
 
-// Who is asked, and how asking ends (actors.Observer).
-var (
-	challengeHandlers = []string{"digest", "xsp"}
-	challengeOutcomes = []string{"answered", "refused", "timeout", "invalid", "late"}
-)
+// challengeOutcomes is how asking an authenticator ends (actors.Outcomes).
+var challengeOutcomes = []string{
+	"answered", "refused", "timeout", "invalid", "error", "unavailable", "late",
+}
 
 // inputReasons are the reasons for an input that changes nothing.
 var inputReasons = []string{
@@ -48,6 +47,7 @@ var dropReasons = []string{
 // RFC 5627 §4.2 leaves to a refresh, and zero, after which the binding was gone.
 var (
 	registrationBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 32, 64}
+	answerBuckets       = []float64{.0001, .001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 	appendBuckets       = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}
 	marginBuckets       = []float64{-60, 0, 5, 10, 32, 60, 120, 300, 600, 1800, 3600}
 )
@@ -64,6 +64,8 @@ type Options struct {
 	// Registrars are the names of the configured registrars, whose series exist
 	// from the start. SetRegistrars changes them.
 	Registrars []string
+	// XSPs are the names of the configured xSPs. SetXSPs changes them.
+	XSPs []string
 	// Version is the version of the program that muster_build_info shows; empty
 	// means "unknown".
 	Version string
@@ -86,14 +88,21 @@ type Metrics struct {
 	registrars atomic.Pointer[map[string]*registrar]
 
 	failures   counters
-	challenges map[string]counters
-	events     counters
-	inputs     counters
-	packets    counters
-	appends    prometheus.Histogram
-	sessions   map[string]prometheus.Gauge
-	restarts   prometheus.Counter
-	parked     prometheus.Counter
+	challenges *prometheus.CounterVec
+	answers    *prometheus.HistogramVec
+	xspWaiting *prometheus.GaugeVec
+	xspOut     *prometheus.GaugeVec
+	xspUp      *prometheus.GaugeVec
+	// handlers holds the resolved series of the DigestActor and of each xSP by
+	// name; it is replaced as a whole, under mu.
+	handlers atomic.Pointer[map[string]*handler]
+	events   counters
+	inputs   counters
+	packets  counters
+	appends  prometheus.Histogram
+	sessions map[string]prometheus.Gauge
+	restarts prometheus.Counter
+	parked   prometheus.Counter
 
 	requests        [len(methods)]prometheus.Counter
 	retransmissions [len(methods)]prometheus.Counter
@@ -112,10 +121,9 @@ type Metrics struct {
 // series of a closed set at zero.
 func New(o Options) *Metrics {
 	m := &Metrics{
-		registry:   prometheus.NewRegistry(),
-		overdueOf:  map[int]int{},
-		sessions:   map[string]prometheus.Gauge{},
-		challenges: map[string]counters{},
+		registry:  prometheus.NewRegistry(),
+		overdueOf: map[int]int{},
+		sessions:  map[string]prometheus.Gauge{},
 	}
 	m.registerProcess(o.Version)
 	m.registerRegistrars()
@@ -124,6 +132,8 @@ func New(o Options) *Metrics {
 	m.registerNode()
 	m.registrars.Store(&map[string]*registrar{})
 	m.SetRegistrars(o.Registrars)
+	m.handlers.Store(&map[string]*handler{})
+	m.SetXSPs(o.XSPs)
 	return m
 }
 
@@ -197,13 +207,7 @@ func (m *Metrics) registerEvents() {
 	m.appends = m.histogram("journal_append_duration_seconds",
 		"Time from asking for an append until its events were durable. A high value means that the disk is slow: every request waits for it.",
 		appendBuckets)
-	challenges := m.counterVec("challenges_total",
-		"Challenges by who was asked and how asking ended. Anything but answered leaves a profile without its binding.",
-		"handler", "outcome")
-	for _, handler := range append([]string{other}, challengeHandlers...) {
-		curried := challenges.MustCurryWith(prometheus.Labels{"handler": handler})
-		m.challenges[handler] = newCounters(curried, challengeOutcomes)
-	}
+	m.registerHandlers()
 	sessions := m.gaugeVec("sessions", "Sessions by state.", "state")
 	for _, state := range sessionStates {
 		m.sessions[state] = sessions.WithLabelValues(state)

@@ -104,13 +104,13 @@ func TestShellFigures(t *testing.T) {
 			`muster_sip_dropped_total{reason="other"}`:     1,
 		}},
 		{"a challenge", func(m *metrics.Metrics) {
-			m.ChallengeAnswered("digest", "answered")
-			m.ChallengeAnswered("xsp", "timeout")
-			m.ChallengeAnswered("token-service", "exploded")
+			m.ChallengeAnswered("digest", "timeout", time.Millisecond)
+			m.ChallengeAnswered("digest", "exploded", 0)
+			m.ChallengeAnswered("token-service", "invalid", 0)
 		}, map[string]float64{
-			`muster_challenges_total{handler="digest",outcome="answered"}`: 1,
-			`muster_challenges_total{handler="xsp",outcome="timeout"}`:     1,
-			`muster_challenges_total{handler="other",outcome="other"}`:     1,
+			`muster_challenges_total{handler="digest",outcome="timeout"}`: 1,
+			`muster_challenges_total{handler="digest",outcome="other"}`:   1,
+			`muster_challenges_total{handler="other",outcome="invalid"}`:  1,
 		}},
 		{"a dropped input", func(m *metrics.Metrics) {
 			m.Dropped(messages.DropStale)
@@ -287,6 +287,30 @@ func TestEveryReasonToDropAPacketHasASeries(t *testing.T) {
 	}
 }
 
+// TestEveryOutcomeOfAQuestionHasASeries: the lists here and in actors are one,
+// for every authenticator.
+func TestEveryOutcomeOfAQuestionHasASeries(t *testing.T) {
+	page := samples(t, metrics.New(metrics.Options{XSPs: []string{"tokens"}}))
+	series := 0
+	for name := range page {
+		if strings.HasPrefix(name, "muster_challenges_total{") {
+			series++
+		}
+	}
+	for _, handler := range []string{"digest", "tokens", "other"} {
+		for _, outcome := range append(actors.Outcomes(), "other") {
+			name := fmt.Sprintf("muster_challenges_total{handler=%q,outcome=%q}", handler, outcome)
+			if _, ok := page[name]; !ok {
+				t.Errorf("%s does not exist at zero", name)
+			}
+			series--
+		}
+	}
+	if series != 0 {
+		t.Errorf("there are %d series more than outcomes of actors.Outcomes", series)
+	}
+}
+
 func TestRegistrarsComeAndGo(t *testing.T) {
 	m := metrics.New(metrics.Options{Registrars: []string{"acme"}})
 	m.ProfileRestored("acme", "registered")
@@ -386,7 +410,7 @@ func TestTwoNodesInOneProcess(t *testing.T) {
 }
 
 func TestLint(t *testing.T) {
-	m := metrics.New(metrics.Options{Registrars: []string{"acme"}})
+	m := metrics.New(metrics.Options{Registrars: []string{"acme"}, XSPs: []string{"tokens"}})
 	problems, err := testutil.GatherAndLint(m.Gatherer())
 	if err != nil {
 		t.Fatal(err)
@@ -401,7 +425,7 @@ func TestPromtoolAcceptsThePage(t *testing.T) {
 	if err != nil {
 		t.Skip("SKIPPED, not checked: promtool is missing (Debian package prometheus)")
 	}
-	m := metrics.New(metrics.Options{Registrars: []string{"acme"}, Version: "v1.2.3"})
+	m := metrics.New(metrics.Options{Registrars: []string{"acme"}, XSPs: []string{"tokens"}, Version: "v1.2.3"})
 	page := get(t, m.Handler(), "")
 	cmd := exec.Command(promtool, "check", "metrics")
 	cmd.Stdin = strings.NewReader(page)
@@ -451,7 +475,7 @@ func TestHandler(t *testing.T) {
 
 // TestHotPathsDoNotAllocate guards what runs once per request or event.
 func TestHotPathsDoNotAllocate(t *testing.T) {
-	m := metrics.New(metrics.Options{Registrars: []string{"acme"}})
+	m := metrics.New(metrics.Options{Registrars: []string{"acme"}, XSPs: []string{"tokens"}})
 	events := []*messages.ProfileEvent{
 		messages.NewProfileEvent(&messages.BindingGranted{}),
 		messages.NewProfileEvent(&messages.AttemptFailed{Reason: "timeout"}),
@@ -463,7 +487,8 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 		m.ResponseReceived("REGISTER", 200)
 		m.Appended(time.Millisecond)
 		m.Dropped(messages.DropStale)
-		m.ChallengeAnswered("digest", "answered")
+		m.ChallengeAnswered("digest", "answered", time.Millisecond)
+		m.XSP("tokens", 1, 2, true)
 		m.RefreshMargin("acme", time.Minute)
 		m.Registrar("acme", 1, 2, true)
 		m.Overdue(3, 0)
@@ -475,7 +500,7 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 }
 
 func BenchmarkProfileEvents(b *testing.B) {
-	m := metrics.New(metrics.Options{Registrars: []string{"acme"}})
+	m := metrics.New(metrics.Options{Registrars: []string{"acme"}, XSPs: []string{"tokens"}})
 	events := []*messages.ProfileEvent{messages.NewProfileEvent(&messages.BindingGranted{})}
 	started := time.Now()
 	b.ReportAllocs()

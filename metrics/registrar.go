@@ -174,11 +174,15 @@ func (m *Metrics) Registrar(name string, waiting, inFlight int, open bool) {
 	if r == nil || r.gate == nil {
 		return
 	}
-	r.gate.waiting.Set(float64(waiting))
-	r.gate.inFlight.Set(float64(inFlight))
+	r.gate.set(waiting, inFlight, open)
+}
+
+func (g *gate) set(waiting, inFlight int, isUp bool) {
+	g.waiting.Set(float64(waiting))
+	g.inFlight.Set(float64(inFlight))
 	up := 0.0
-	if open {
+	if isUp {
 		up = 1
 	}
-	r.gate.up.Set(up)
+	g.up.Set(up)
 }

@@ -216,9 +216,11 @@ func (s State) Questions(answers []*messages.NonceCount) []*messages.Challenge {
 			if err != nil {
 				continue
 			}
+			params := parsed.Map()
+			delete(params, "realm") // it has a field of its own
 			out = append(out, &messages.Challenge{
 				Index: uint32(len(out)), Space: a.GetSpace(), Scheme: parsed.Scheme, Realm: a.GetRealm(),
-				NonceCount: a.GetCount(), Params: parsed.Map(), Raw: raw,
+				NonceCount: a.GetCount(), Params: params, Raw: raw,
 			})
 		}
 	}

@@ -38,8 +38,8 @@ func quantile(q float64, metric, selector, by string) string {
 		q, by, rate(metric+"_bucket", selector), q, by, rate(metric, selector))
 }
 
-// panels are in reading order: is all well, what do the registrars say, what
-// does the wire say, how is the node itself.
+// panels are in reading order: is all well, what do the registrars say, who
+// answers them, what does the wire say, how is the node itself.
 var panels = []panel{
 	{
 		"Profiles by state", "The states sum to the number of profiles.", "short", true,
@@ -90,6 +90,25 @@ var panels = []panel{
 	{
 		"Challenges", "Who was asked and how it ended.", "ops", true,
 		[]query{{`sum by (handler, outcome) (` + rate("muster_challenges_total", node) + `) > 0`, "{{handler}} {{outcome}}"}},
+	},
+	{
+		"Who answers", "Challenges that were answered, by the DigestActor or the xSP that did.", "ops", true,
+		[]query{{`sum by (handler) (` + rate("muster_challenges_total", node+`,outcome="answered"`) + `)`, "{{handler}}"}},
+	},
+	{
+		"Time to answer", "From the question to the answer or refusal, the wait for a turn included.", "s", false,
+		[]query{
+			{quantile(0.5, "muster_challenge_answer_duration_seconds", node, "handler"), "p50 {{handler}}"},
+			{quantile(0.99, "muster_challenge_answer_duration_seconds", node, "handler"), "p99 {{handler}}"},
+		},
+	},
+	{
+		"Gate of the xSPs", "Up is 0 while the breaker is open and one question at a time goes as a probe.", "short", false,
+		[]query{
+			{`sum by (handler) (muster_xsp_waiting{` + node + `})`, "waiting {{handler}}"},
+			{`sum by (handler) (muster_xsp_in_flight{` + node + `})`, "in flight {{handler}}"},
+			{`min by (handler) (muster_xsp_up{` + node + `})`, "up {{handler}}"},
+		},
 	},
 	{
 		"SIP requests", "One per transaction; retransmissions beside them show loss.", "reqps", false,

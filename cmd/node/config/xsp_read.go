@@ -64,6 +64,9 @@ func (l *loader) readXSPs(v value) {
 		if name == declare.DigestHandler {
 			key.problem("digest is the name of the built-in handler", "choose another name")
 		}
+		if name == "other" {
+			key.problem("other stands in metrics for what is not configured", "choose another name")
+		}
 		x := &xspEntry{loader: l, key: key, given: map[string]value{}, XSP: XSP{
 			Name: name, Timeout: defaultTimeout, Concurrency: defaultConcurrency,
 		}}
