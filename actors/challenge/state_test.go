@@ -70,7 +70,7 @@ func TestAnswersAndQuestions(t *testing.T) {
 	}
 	questions := s.Questions(counts(count(proxy, "p", 2), count(origin, "unknown", 1), count(origin, "a", 1)))
 	wantQuestions := []*messages.Challenge{
-		{Index: 0, Space: proxy, Scheme: "Digest", Realm: "p", NonceCount: 2, Raw: ask(proxy, "p", "p1").GetRaw(), Params: map[string]string{"realm": "p", "nonce": "p1", "qop": "auth"}},
+		{Index: 0, Space: proxy, Scheme: "Digest", Realm: "p", NonceCount: 2, Raw: ask(proxy, "p", "p1").GetRaw(), Params: map[string]string{"nonce": "p1", "qop": "auth"}},
 		{Index: 1, Space: origin, Scheme: "Digest", Realm: "a", NonceCount: 1, Raw: ask(origin, "a", "n1").GetRaw(), Params: map[string]string{"nonce": "n1", "qop": "auth"}},
 	}
 	if diff := cmp.Diff(wantQuestions, questions, protocmp.Transform()); diff != "" {

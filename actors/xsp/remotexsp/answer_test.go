@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/asynkron/protoactor-go/remote"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/sipmuster/muster/actors/xsp"
 	"github.com/sipmuster/muster/actors/xsp/xsptls/xsptlstest"
@@ -146,6 +149,20 @@ func TestTwoEndpointsInOneProcess(t *testing.T) {
 	wantAnswer(t, ask(t, b, "still"), "still")
 }
 
+// TestGRPCGetsItsLoggerBack: remote.Start takes it away.
+func TestGRPCGetsItsLoggerBack(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	ca := xsptlstest.New(t)
+	var warnings strings.Builder
+	listen(t, Options{TLS: ca.Config("node.test"), GRPCLogger: grpclog.NewLoggerV2(io.Discard, &warnings, io.Discard)})
+	grpclog.Warning("heard")
+	if !strings.Contains(warnings.String(), "heard") {
+		t.Errorf("the logger that was asked for has %q", warnings.String())
+	}
+}
+
 // TestCloseEndsOpenQuestions and leaves no goroutine.
 func TestCloseEndsOpenQuestions(t *testing.T) {
 	if !alone(t) {
@@ -170,10 +187,11 @@ func TestCloseEndsOpenQuestions(t *testing.T) {
 	if r := <-second; !errors.Is(r.err, errClosed) {
 		t.Errorf("a question of a closed endpoint: %v", r.err)
 	}
+	ours := regexp.MustCompile(`protoactor-go/remote\.|remotexsp\.\(\*(link|filter|bounded|asker|Endpoint)\)`)
 	for ends := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
 		stacks := make([]byte, 1<<20)
 		text := string(stacks[:runtime.Stack(stacks, true)])
-		if !strings.Contains(text, "protoactor-go/remote.") || !strings.Contains(text, "remotexsp.(*") {
+		if !ours.MatchString(text) {
 			break
 		}
 		if time.Now().After(ends) {

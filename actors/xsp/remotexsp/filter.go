@@ -167,15 +167,19 @@ func (l *link) boundStream(_ context.Context, desc *grpc.StreamDesc, cc *grpc.Cl
 	if err != nil {
 		greeting.Stop()
 		cancel()
+		l.unreachable(cc.Target(), err)
 		return nil, err
 	}
-	return &bounded{ClientStream: stream, cancel: cancel, greeting: greeting}, nil
+	return &bounded{ClientStream: stream, link: l, address: cc.Target(), cancel: cancel, greeting: greeting}, nil
 }
 
 type bounded struct {
 	grpc.ClientStream
+	link     *link
+	address  string
 	cancel   context.CancelFunc
 	greeting *time.Timer
+	greeted  bool
 }
 
 // SendMsg implements grpc.ClientStream.
@@ -190,9 +194,13 @@ func (b *bounded) RecvMsg(m any) error {
 	err := b.ClientStream.RecvMsg(m)
 	b.greeting.Stop()
 	if err == nil {
+		b.greeted = true
 		return nil
 	}
 	b.cancel()
+	if !b.greeted { // with TLS 1.3 a server refuses us after the handshake
+		b.link.unreachable(b.address, err)
+	}
 	if errors.Is(err, io.EOF) {
 		// Remote takes the regular end of a stream for nothing, and would go on
 		// to use it.

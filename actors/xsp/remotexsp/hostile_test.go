@@ -3,6 +3,7 @@ package remotexsp
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -88,7 +89,7 @@ func TestS40_StrangersAreRefused(t *testing.T) {
 	a := e.Authenticator(Peer{Address: s.Addr(), Actor: "answerer", Identity: "xsp.test"})
 	bare := ca.Config("xsp.test")
 	bare.Certificates = nil
-	// What Go does not count is refused before a name is looked at.
+	// These two are refused before their names are looked at, and not counted.
 	foreign := other.Config("xsp.test")
 	foreign.RootCAs = ca.Config("x").RootCAs
 	for _, end := range []struct{ addr, name, friend string }{
@@ -122,12 +123,17 @@ func TestS40_AQuestionGoesOnlyToTheIdentityOfItsAddress(t *testing.T) {
 		return
 	}
 	ca := xsptlstest.New(t)
-	e := listen(t, Options{TLS: ca.Config("node.test")})
-	for _, name := range []string{"two.test", "*.test"} {
+	var log strings.Builder
+	e := listen(t, Options{TLS: ca.Config("node.test"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for i, name := range []string{"two.test", "*.test"} {
 		r := newRogue(t, ca.Config(name))
 		a := e.Authenticator(Peer{Address: r.addr, Actor: "answerer", Identity: "one.test"})
+		lost := losses(t, e, r.addr)
 		done := ask(t, a, "refused")
-		waitLost(t, e, r.addr)
+		<-lost
+		if n := strings.Count(log.String(), "cannot connect"); n != i+1 {
+			t.Errorf("%d lines say that nothing can be sent to %s, want one for each address:\n%s", n, name, log.String())
+		}
 		select {
 		case q := <-r.asked:
 			t.Errorf("%s was asked %s, which was for one.test", name, q.ref)
@@ -185,6 +191,13 @@ func TestS76_HostileMessagesNeitherStopNorEndTheLink(t *testing.T) {
 		c.sendBatch(b)
 		types++
 	}
+	// A million empty envelopes are two megabytes here and a hundred there.
+	dense := &remote.MessageBatch{TypeNames: []string{"x"}, Targets: []string{inbox}}
+	for range 1_000_000 {
+		dense.Envelopes = append(dense.Envelopes, &remote.MessageEnvelope{})
+	}
+	c.sendBatch(dense)
+	types++
 	for _, m := range []*remote.RemoteMessage{
 		greeting("127.0.0.1:1"),
 		{},

@@ -156,6 +156,7 @@ func (l *link) serverOptions() []grpc.ServerOption {
 		grpc.Creds(newServerCredentials(l)),
 		grpc.ConnectionTimeout(patience),
 		grpc.MaxRecvMsgSize(maxBatch),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxConcurrentStreams(4), // remote uses one
 		grpc.StreamInterceptor(l.filterStream),
 		grpc.UnaryInterceptor(refuseUnary),

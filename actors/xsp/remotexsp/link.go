@@ -16,6 +16,9 @@ import (
 	"github.com/asynkron/protoactor-go/remote"
 	"google.golang.org/grpc/grpclog"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/status"
+
+	"github.com/sipmuster/muster/actors/xsp"
 )
 
 // end is what differs between the node and the other side.
@@ -101,6 +104,7 @@ type link struct {
 	maxData   int // bytes of the largest message
 	drops     *drops
 	connected sync.Map // addresses that a stream of ours reached
+	faults    faults
 
 	ctx    context.Context // ends with the link
 	cancel context.CancelFunc
@@ -116,7 +120,8 @@ type link struct {
 }
 
 const (
-	// batchSize keeps what we send below gRPC's default limit of 4 MiB.
+	// batchSize keeps what we send below gRPC's default limit of 4 MiB, which
+	// a plain actor may have, while questions are below 40 KiB.
 	batchSize = 100
 	// queueSize is where the queue of a peer begins; remote's default is a ring
 	// of a million slots, 16 MB.
@@ -189,11 +194,31 @@ func (l *link) observe(event any) {
 	case *remote.EndpointTerminatedEvent:
 		if _, was := l.connected.LoadAndDelete(e.Address); was {
 			l.log.Warn("connection lost; the next message makes another", "address", e.Address)
-		} else {
-			l.log.Debug("cannot connect", "address", e.Address)
 		}
 		l.end.lost(e.Address)
 	}
+}
+
+// faults are when it was logged for which address that it cannot be reached.
+type faults struct {
+	sync.Mutex
+	logged map[string]time.Time
+}
+
+// unreachable logs why a connection failed: remote only tells its own log, which
+// nobody sees. It tries every two seconds, so the log has it once a minute.
+func (l *link) unreachable(address string, err error) {
+	l.faults.Lock()
+	defer l.faults.Unlock()
+	if time.Since(l.faults.logged[address]) < time.Minute || l.ctx.Err() != nil {
+		return
+	}
+	if l.faults.logged == nil || len(l.faults.logged) > 1000 { // peers name addresses
+		l.faults.logged = map[string]time.Time{}
+	}
+	l.faults.logged[address] = time.Now()
+	reason := strings.TrimPrefix(status.Convert(err).Message(), `connection error: desc = "transport: `)
+	l.log.Warn("cannot connect", "address", address, "error", xsp.Printable(reason))
 }
 
 // stop ends remote. It takes up to two seconds while a peer cannot be reached.

@@ -125,6 +125,11 @@ func (s *Server) admits(identity string) bool { return s.nodes.has(identity) }
 func (s *Server) expects(address string) (string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.owner(address)
+}
+
+// owner is the node that is answered at an address. s.mu is held.
+func (s *Server) owner(address string) (string, bool) {
 	for identity, known := range s.addresses {
 		if slices.Contains(known, address) {
 			return identity, true
@@ -192,10 +197,11 @@ func (s *Server) learn(identity string, sender *actor.PID) bool {
 	if host, port, err := splitAddress(address); err != nil || host == "" || port == 0 || len(address) > 300 {
 		return false
 	}
-	if owner, known := s.expects(address); known {
+	s.mu.Lock()
+	if owner, known := s.owner(address); known {
+		s.mu.Unlock()
 		return owner == identity
 	}
-	s.mu.Lock()
 	known := append(s.addresses[identity], address)
 	var old string
 	if len(known) > maxAddresses {
