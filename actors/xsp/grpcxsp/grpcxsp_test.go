@@ -61,7 +61,7 @@ func questionOf(ref string) *messages.AuthChallenge {
 
 func answerTo(ref string) *messages.AuthAnswer {
 	return &messages.AuthAnswer{
-		Ref: ref, Answered: []uint32{0}, Preemptive: true,
+		Ref: ref, Answered: []uint32{0}, Preemptive: true, Continues: true,
 		Mutations: []*messages.HeaderMutation{{Op: messages.Op_SET, Name: "Authorization", Value: "Digest of " + ref}},
 		Proofs:    []*messages.ExpectedProof{{Space: messages.Space_ORIGIN, Rspauth: "00"}},
 	}

@@ -225,7 +225,7 @@ func decodeReply(m *envelope) (*messages.AuthReply, bool) {
 		}
 		return &messages.AuthReply{
 			Ref: a.GetRef(), Answered: a.GetAnswered(), Mutations: a.GetMutations(),
-			Proofs: a.GetProofs(), Preemptive: a.GetPreemptive(),
+			Proofs: a.GetProofs(), Preemptive: a.GetPreemptive(), Continues: a.GetContinues(),
 		}, true
 	case "muster.v1.AuthRefusal":
 		var r messages.AuthRefusal

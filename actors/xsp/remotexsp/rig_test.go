@@ -80,7 +80,7 @@ func echo(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, e
 
 func answerTo(ref string) *messages.AuthAnswer {
 	return &messages.AuthAnswer{
-		Ref: ref, Answered: []uint32{0}, Preemptive: true,
+		Ref: ref, Answered: []uint32{0}, Preemptive: true, Continues: true,
 		Mutations: []*messages.HeaderMutation{{Op: messages.Op_SET, Name: "Authorization", Value: "Digest of " + ref}},
 	}
 }

@@ -235,7 +235,7 @@ func (s *Server) answer(ctx context.Context, q *messages.AuthChallenge, to *acto
 	}
 	var message proto.Message = &messages.AuthAnswer{
 		Ref: r.GetRef(), Answered: r.GetAnswered(), Mutations: r.GetMutations(),
-		Proofs: r.GetProofs(), Preemptive: r.GetPreemptive(),
+		Proofs: r.GetProofs(), Preemptive: r.GetPreemptive(), Continues: r.GetContinues(),
 	}
 	if r.GetRefusal() != nil {
 		message = &messages.AuthRefusal{Ref: r.GetRef(), Refusal: r.GetRefusal()}
