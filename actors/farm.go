@@ -59,6 +59,7 @@ type Farm struct {
 	xsps       atomic.Pointer[xspTable]
 	vaults     Vaults
 	tallies    tallies
+	nonces     nonces
 	changing   sync.Mutex  // serialises SetRegistrars and SetXSPs
 	started    atomic.Bool // the shards run
 	stopping   atomic.Bool
@@ -278,7 +279,7 @@ func policyOf(r Registrar) profile.Policy {
 	}
 	p.RegistrationHandler, p.SessionHandler = r.RegistrationHandler, r.SessionHandler
 	p.Challenge.Realms, p.Challenge.Algorithms = r.Realms, r.Algorithms
-	p.Challenge.AllowDowngrade = r.AllowDowngrade
+	p.Challenge.AllowDowngrade, p.Challenge.RequireQOP = r.AllowDowngrade, r.RequireQOP
 	for _, uri := range []string{r.URI, r.OutboundProxy} {
 		if host := profile.HostOf(uri); host != "" {
 			p.Targets = append(p.Targets, host)

@@ -90,6 +90,8 @@ type Observer interface {
 	ChallengeAnswered(handler, outcome string, elapsed time.Duration)
 	// XSP reports the gate of an xSP: up is false while its breaker is open.
 	XSP(name string, waiting, inFlight int, up bool)
+	// NonceShared counts a nonce that a target gave to two profiles in a row.
+	NonceShared(registrar string)
 	// ActorRestarted counts a profile actor that failed; parked when it will
 	// not be restarted by itself.
 	ActorRestarted(parked bool)

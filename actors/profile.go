@@ -202,6 +202,9 @@ func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
 		if e.GetBindingGranted() != nil && !bound.IsZero() {
 			o.RefreshMargin(registrar, bound.Sub(now))
 		}
+		if c := e.GetChallengeReceived(); c != nil && a.farm.nonces.note(registrar, a.id, c) {
+			o.NonceShared(registrar)
+		}
 		if e.GetBindingLapsed() != nil && !bound.IsZero() {
 			a.farm.log.Warn("binding lapsed", "profile", a.id, "until", bound)
 		}

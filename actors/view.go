@@ -187,6 +187,9 @@ type Registrar struct {
 	Tolerate bool
 	// RequireProof believes a 2xx only with a right rspauth (AIN-04).
 	RequireProof bool
+	// RequireQOP refuses Digest challenges without qop, which leave no room for
+	// a client nonce (RFC 7616 §5.9, S-07).
+	RequireQOP bool
 	// AllowDowngrade answers a weaker algorithm than the realm once asked.
 	AllowDowngrade bool
 	// RegistrationHandler and SessionHandler answer the challenges to profiles

@@ -205,6 +205,7 @@ type fakeRegistrar struct {
 	generation  int
 	delay       time.Duration
 	silent      bool
+	constant    bool // one nonce for everybody
 	unavailable time.Duration
 	nonces      int
 	counts      map[string]string // nonce count by nonce
@@ -301,7 +302,9 @@ func (r *fakeRegistrar) answer(generation int, q *messages.SIPRequest, first boo
 		return &messages.SIPResponse{Status: 503, RetryAfter: r.unavailable}, true
 	}
 	if !r.authorized(q) {
-		r.nonces++
+		if r.nonces == 0 || !r.constant {
+			r.nonces++
+		}
 		return &messages.SIPResponse{Status: 401, RetryAfter: -1, Challenges: []*messages.RecordedChallenge{{
 			Space: messages.Space_ORIGIN,
 			Raw:   fmt.Sprintf(`Digest realm="example.test", nonce="n%d", qop="auth", algorithm=SHA-256`, r.nonces),
@@ -432,6 +435,10 @@ func (o *fakeObserver) breaker(name, state string) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.breakers[name+" "+state]
+}
+
+func (o *fakeObserver) NonceShared(registrar string) {
+	o.ChallengeAnswered("nonce shared", registrar, 0)
 }
 
 func (o *fakeObserver) ActorRestarted(parked bool) {

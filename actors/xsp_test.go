@@ -192,9 +192,9 @@ func (w *world) faulty(own int) {
 	}
 }
 
-// TestS41_AnAnswerCountsOnceAndFromWhomWasAsked: late, second and foreign
-// answers change nothing.
-func TestS41_AnAnswerCountsOnceAndFromWhomWasAsked(t *testing.T) {
+// TestS41_S43_AnAnswerCountsOnceAndFromWhomWasAsked: late, second and foreign
+// answers change nothing, and no message of an xSP makes a profile send.
+func TestS41_S43_AnAnswerCountsOnceAndFromWhomWasAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", RegistrationHandler: "act"})
 		var asked []*messages.AuthChallenge

@@ -80,6 +80,7 @@ type Metrics struct {
 	registrations *prometheus.CounterVec
 	duration      *prometheus.HistogramVec
 	margin        *prometheus.HistogramVec
+	sharedNonces  *prometheus.CounterVec
 	waiting       *prometheus.GaugeVec
 	inFlight      *prometheus.GaugeVec
 	up            *prometheus.GaugeVec
@@ -179,6 +180,9 @@ func (m *Metrics) registerRegistrars() {
 	m.margin = m.histogramVec("refresh_margin_seconds",
 		"Time that a binding had left when it was refreshed, negative when it had ended. Little margin means that the pace is too low for the number of profiles.",
 		marginBuckets, "registrar")
+	m.sharedNonces = m.counterVec("shared_nonces_total",
+		"Nonces that a registrar gave to two profiles in a row. Some registrars make nonces from the time; one nonce for all, for long, is how passwords are attacked in bulk (RFC 7616 section 5.11).",
+		"registrar")
 	m.waiting = m.gaugeVec("registrar_waiting",
 		"Profiles that are due and wait for the registrar's pace, concurrency or breaker.",
 		"registrar")

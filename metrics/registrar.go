@@ -65,6 +65,7 @@ type registrar struct {
 	outcomes [len(outcomes)]prometheus.Counter
 	duration prometheus.Observer
 	margin   prometheus.Observer
+	shared   prometheus.Counter
 	// gate is nil for a registrar that is not configured: it has no gate.
 	gate *gate
 }
@@ -104,6 +105,7 @@ func (m *Metrics) newRegistrar(name string, g *gate) *registrar {
 	r := &registrar{
 		duration: m.duration.WithLabelValues(name),
 		margin:   m.margin.WithLabelValues(name),
+		shared:   m.sharedNonces.WithLabelValues(name),
 		gate:     g,
 	}
 	for i, state := range states {
@@ -164,6 +166,9 @@ func (m *Metrics) stranger(name string) *registrar {
 func (m *Metrics) RefreshMargin(registrar string, margin time.Duration) {
 	m.registrar(registrar).margin.Observe(margin.Seconds())
 }
+
+// NonceShared counts a nonce that a registrar gave to two profiles in a row.
+func (m *Metrics) NonceShared(registrar string) { m.registrar(registrar).shared.Inc() }
 
 // Registrar reports the state of a registrar's gate: how many profiles wait for
 // a slot, how many attempts are open, and whether its breaker lets requests

@@ -15,6 +15,9 @@ type Policy struct {
 	// Algorithms are acceptable for Digest, by canonical name; empty accepts
 	// all.
 	Algorithms []string
+	// RequireQOP refuses Digest without qop: its answer has no client nonce, so
+	// whoever chose the nonce may have prepared for it (RFC 7616 §5.9 to §5.11).
+	RequireQOP bool
 	// AllowDowngrade answers a weaker algorithm than was accepted before.
 	AllowDowngrade bool
 	// Rounds bounds the answered requests of one chain, whatever nonces come
@@ -166,7 +169,10 @@ func inadmissible(p Policy, s State, c *messages.RecordedChallenge) messages.Rea
 			return messages.ReasonRealm
 		}
 	}
-	if parsed.IsDigest() && len(p.Algorithms) > 0 && !accepts(p.Algorithms, parsed.Algorithm()) {
+	if !parsed.IsDigest() {
+		return ""
+	}
+	if len(p.Algorithms) > 0 && !accepts(p.Algorithms, parsed.Algorithm()) || p.RequireQOP && len(parsed.QOP()) == 0 {
 		return messages.ReasonChallengeUnsupported
 	}
 	return ""

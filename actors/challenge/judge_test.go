@@ -192,6 +192,19 @@ func TestJudge(t *testing.T) {
 			received: list{raw(origin, `Bearer realm="a", error="invalid_token"`)}, answered: a1, verdict: Ask, rejected: true,
 		},
 		{
+			name: "S-07 no qop, where the policy wants it", policy: Policy{RequireQOP: true},
+			received: list{raw(origin, `Digest realm="a", nonce="n1"`)}, verdict: Nothing, reason: messages.ReasonChallengeUnsupported,
+		},
+		{
+			name: "S-07 no qop beside one that has it", policy: Policy{RequireQOP: true},
+			received: list{raw(origin, `Digest realm="a", nonce="n1"`), ask(origin, "a", "n1")}, verdict: Ask,
+		},
+		{
+			name: "S-07 a scheme that knows no qop", policy: Policy{RequireQOP: true},
+			received: list{raw(origin, `Bearer realm="a"`)}, verdict: Ask,
+		},
+		{name: "S-07 no qop is legacy, and allowed by default", received: list{raw(origin, `Digest realm="a", nonce="n1"`)}, verdict: Ask},
+		{
 			name: "AKA-03 a step of a longer procedure is no refusal", continues: true,
 			state: []Realm{{Space: origin, Name: "a", Raws: []string{ask(origin, "a", "n1").GetRaw()}, Count: 1, Answered: 1}}, received: list{ask(origin, "a", "n2")},
 			answered: a1, verdict: Ask,

@@ -126,6 +126,7 @@ var panels = []panel{
 		[]query{
 			{`sum by (reason) (` + rate("muster_sip_dropped_total", node) + `) > 0`, "message {{reason}}"},
 			{`sum by (reason) (` + rate("muster_inputs_dropped_total", node) + `) > 0`, "input {{reason}}"},
+			{`sum by (registrar) (` + rate("muster_shared_nonces_total", node) + `) > 0`, "nonce shared, {{registrar}}"},
 		},
 	},
 	{

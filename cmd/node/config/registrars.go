@@ -51,6 +51,7 @@ func (l *loader) readRegistrars(v value) {
 			"algorithms":               func(v value) { readAlgorithms(v, &r.Algorithms) },
 			"tolerate_missing_contact": func(v value) { v.boolean(&r.Tolerate) },
 			"require_mutual_auth":      func(v value) { v.boolean(&r.RequireProof) },
+			"require_qop":              func(v value) { v.boolean(&r.RequireQOP) },
 			"allow_downgrade":          func(v value) { v.boolean(&r.AllowDowngrade) },
 			"retry":                    retry,
 			"registration_handler":     func(v value) { v.handlers(&r.RegistrationHandler) },
