@@ -190,6 +190,7 @@ func TestSpelling(t *testing.T) {
 	}
 }
 
+// AKA-05:
 // TestAKA05SHA256 computes what the vectors do not have, from the formulas.
 func TestAKA05SHA256(t *testing.T) {
 	n := genuine(1, 0)
@@ -234,6 +235,7 @@ func TestAKA05SHA256(t *testing.T) {
 	}
 }
 
+// CHA-26:
 // TestCHA26Choice: AKAv2 before AKAv1, then SHA-256 before MD5, wherever they
 // stand; what is not understood does not count.
 func TestCHA26Choice(t *testing.T) {
@@ -278,6 +280,7 @@ func TestCHA26Choice(t *testing.T) {
 	}
 }
 
+// AKA-03:
 // TestAKA03Resynchronisation: auts, then a challenge that goes on from it.
 func TestAKA03Resynchronisation(t *testing.T) {
 	p := newPhone(t)
@@ -305,6 +308,7 @@ func TestAKA03Resynchronisation(t *testing.T) {
 	}
 }
 
+// AKA-04:
 // TestAKA04WrongMAC: two are answered, with nothing in it, the third is not; a
 // genuine challenge ends the row.
 func TestAKA04WrongMAC(t *testing.T) {
@@ -355,6 +359,7 @@ func TestSeveralRealms(t *testing.T) {
 	}
 }
 
+// AKA-06:
 // TestAKA06Chain: a vector serves once more only in the chain that it was
 // accepted in, for its own realm, with a higher count.
 func TestAKA06Chain(t *testing.T) {
@@ -403,6 +408,7 @@ func TestAKA06Chain(t *testing.T) {
 	}
 }
 
+// AKA-06:
 // TestAKA06AnEarlierChain: its nonce does not come back to life in a later
 // round of the next one.
 func TestAKA06AnEarlierChain(t *testing.T) {
@@ -422,6 +428,7 @@ func TestAKA06AnEarlierChain(t *testing.T) {
 	}
 }
 
+// AKA-06.
 func TestAKA06OpenChainsAreBounded(t *testing.T) {
 	p := newPhone(t)
 	ask := func(i int, round, count uint32) string {

@@ -77,6 +77,7 @@ func TestSequenceNumbers(t *testing.T) {
 	}
 }
 
+// AKA-02:
 // TestAKA02TheMACComesFirst: nothing is said about SQN to whom does not know K,
 // and each bit of AUTN counts.
 func TestAKA02TheMACComesFirst(t *testing.T) {
@@ -108,6 +109,7 @@ func TestSeparationBitIsIgnored(t *testing.T) {
 	}
 }
 
+// AKA-01.
 func TestAKA01Nonce(t *testing.T) {
 	n := genuine(1, 0)
 	raw := append(n.Rand[:], n.Autn[:]...)
@@ -124,6 +126,7 @@ func TestAKA01Nonce(t *testing.T) {
 	}
 }
 
+// AKA-08.
 func TestAKA08StateIsStored(t *testing.T) {
 	for name, s := range map[string]aka.State{
 		"empty": {}, "one": {SEQ: [32]uint64{7: 1}}, "invalid": {Invalid: 2},
@@ -149,6 +152,7 @@ func TestAKA08StateIsStored(t *testing.T) {
 	}
 }
 
+// AKA-08.
 func TestAKA08AnUnknownStateIsRefused(t *testing.T) {
 	for name, stored := range map[string]string{
 		"nothing": "", "version 0": "000000000000", "version 2": "020000000000", "cut": "010000000001" + "0000000000",
@@ -163,6 +167,7 @@ func TestAKA08AnUnknownStateIsRefused(t *testing.T) {
 	}
 }
 
+// AKA-08.
 func TestAKA08KeysAreNotPrinted(t *testing.T) {
 	v, _ := testKeys.F2345(aka.Rand{})
 	type holder struct{ keys aka.Keys }

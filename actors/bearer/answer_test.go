@@ -32,6 +32,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
+// BEA-01:
 // TestBEA01_UnknownServerIsNotContacted watches a listener that a challenge
 // names: the only connection that it accepts is the test's own.
 func TestBEA01_UnknownServerIsNotContacted(t *testing.T) {
@@ -73,6 +74,7 @@ func TestBEA01_UnknownServerIsNotContacted(t *testing.T) {
 	}
 }
 
+// BEA-01.
 func TestBEA01_ServersAreComparedAsCanonicalURLs(t *testing.T) {
 	for a, b := range map[string]string{
 		"https://as.example.test":      "HTTPS://AS.Example.TEST:443/",
@@ -93,6 +95,7 @@ func TestBEA01_ServersAreComparedAsCanonicalURLs(t *testing.T) {
 	}
 }
 
+// BEA-01.
 func TestBEA01_ChallengeWithoutServerMeansTheOnlyOne(t *testing.T) {
 	w := newWorld(t, nil)
 	if got := w.ask(question("alice", w.challenge())); got != "access1" {
@@ -107,6 +110,7 @@ func TestBEA01_ChallengeWithoutServerMeansTheOnlyOne(t *testing.T) {
 	}
 }
 
+// BEA-03:
 // TestBEA03_OtherMethods: each request carries a token of the server that its
 // challenge names.
 func TestBEA03_OtherMethods(t *testing.T) {
@@ -127,6 +131,7 @@ func TestBEA03_OtherMethods(t *testing.T) {
 	}
 }
 
+// BEA-05:
 // TestBEA05_OtherSchemesAreLeftAlone: a Bearer challenge is answered beside a
 // Digest challenge for the same realm, and nothing without one.
 func TestBEA05_OtherSchemesAreLeftAlone(t *testing.T) {

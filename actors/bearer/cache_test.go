@@ -67,6 +67,7 @@ func TestSlowEndpoint(t *testing.T) {
 	}
 }
 
+// BEA-04:
 // TestBEA04_RenewedBeforeItExpires: a tenth of the life before its end, but at
 // most a minute, a new token is requested while the old one serves.
 func TestBEA04_RenewedBeforeItExpires(t *testing.T) {
@@ -99,6 +100,7 @@ func TestBEA04_RenewedBeforeItExpires(t *testing.T) {
 	}
 }
 
+// BEA-04.
 func TestBEA04_ExpiredTokenIsNotUsed(t *testing.T) {
 	w := newWorld(t, nil)
 	w.ask(question("alice", w.challenge()))
@@ -131,6 +133,7 @@ func TestRenewalThatFailsCostsNothing(t *testing.T) {
 	}
 }
 
+// BEA-04:
 // TestBEA04_OneNewToken: a refused token is replaced once; when the new one is
 // refused as well, that is the answer, without a request.
 func TestBEA04_OneNewToken(t *testing.T) {
@@ -154,6 +157,7 @@ func TestBEA04_OneNewToken(t *testing.T) {
 	}
 }
 
+// BEA-04:
 // TestBEA04_AcceptedTokenMayBeRevoked: what was accepted in between does not
 // count as the second refusal.
 func TestBEA04_AcceptedTokenMayBeRevoked(t *testing.T) {
@@ -170,6 +174,7 @@ func TestBEA04_AcceptedTokenMayBeRevoked(t *testing.T) {
 	w.refused(rejectedQuestion("alice", w.challenge()))
 }
 
+// BEA-04:
 // TestBEA04_SharedTokenIsReplacedOnce: many profiles are refused with the same
 // token, and one request gets the next one for all.
 func TestBEA04_SharedTokenIsReplacedOnce(t *testing.T) {
@@ -196,6 +201,7 @@ func TestBEA04_SharedTokenIsReplacedOnce(t *testing.T) {
 	}
 }
 
+// BEA-04:
 // TestBEA04_OnlyTheChallengeAtHandCounts: a question repeats the challenge that
 // an earlier round has answered, as it stood.
 func TestBEA04_OnlyTheChallengeAtHandCounts(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
+// BEA-02:
 // TestBEA02_CleartextMustBeAllowed: as long as there is no SIP over TLS, no
 // token leaves unless the operator says so.
 func TestBEA02_CleartextMustBeAllowed(t *testing.T) {

@@ -32,6 +32,7 @@ var sippKeys = [][3]string{
 	{"5122250214c33e723a5dd523fc145fc0", "c9e8763286b5b9ffbdf56e1297d0887b", "981d464c7c52eb6e5036234984ad0bcf"},
 }
 
+// AKA-02:
 // TestAKA02SIPpAgrees lets SIPp (Debian package sip-tester), which has a
 // Milenage of its own, register with a registrar that believes this module's:
 // if a response is accepted, both computed the same from the same keys. SIPp

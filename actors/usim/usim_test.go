@@ -210,6 +210,7 @@ func TestIMPIFromTheAOR(t *testing.T) {
 	}
 }
 
+// AKA-08:
 // TestAKA08DurableBeforeTheAnswer looks into the vault at the moment when the
 // answer is there, and when the write fails.
 func TestAKA08DurableBeforeTheAnswer(t *testing.T) {
@@ -242,6 +243,7 @@ func TestAKA08DurableBeforeTheAnswer(t *testing.T) {
 	}
 }
 
+// AKA-08:
 // TestAKA08CrashBetweenPutAndAnswer: the AUTN is used up, although nobody saw
 // the answer; the network resynchronises and goes on.
 func TestAKA08CrashBetweenPutAndAnswer(t *testing.T) {
@@ -262,6 +264,7 @@ func TestAKA08CrashBetweenPutAndAnswer(t *testing.T) {
 	}
 }
 
+// AKA-03:
 // TestAKA03TheNetworkFellBehind: a network restored from an old backup, and
 // one that ran ahead, learn the right sequence number from auts.
 func TestAKA03TheNetworkFellBehind(t *testing.T) {
@@ -308,6 +311,7 @@ func TestChainThroughAProxy(t *testing.T) {
 	}
 }
 
+// AKA-04.
 func TestAKA04ACrashLoopIsNotAnsweredForEver(t *testing.T) {
 	h, v := newHSS(t), newMemory()
 	h.WrongMAC = true
@@ -323,6 +327,7 @@ func TestAKA04ACrashLoopIsNotAnsweredForEver(t *testing.T) {
 	}
 }
 
+// AKA-08.
 func TestAKA08ADamagedStateIsNotReplaced(t *testing.T) {
 	h, v := newHSS(t), newMemory()
 	p := provider(t, v)
