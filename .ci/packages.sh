@@ -3,7 +3,7 @@
 # skipped and the result would mean less than it says, so missing ones are an
 # error for whoever may not install them.
 set -eu
-packages=(kamailio kamailio-extra-modules sip-tester prometheus strace)
+packages=(kamailio kamailio-extra-modules sip-tester prometheus strace python3)
 
 missing=()
 for p in "${packages[@]}"; do
