@@ -39,6 +39,7 @@ const (
 func askingElsewhere(target, at string) muster.Desired {
 	d := desired(askingProfiles, target)
 	d.Registrars[0].RegistrationHandler = "tokens"
+	d.Registrars[0].RetryMax = 4 * time.Second // the back-off of fifty interruptions is not the point
 	hook, err := webhook.New(webhook.Options{URL: at, Secret: messages.NewSecret(askingSecret)})
 	if err != nil {
 		panic(err)
@@ -206,7 +207,7 @@ func TestS41_KilledBetweenQuestionAndAnswer(t *testing.T) {
 		registrar.ClientRestarted()
 	}
 	c := start(rounds, 0, 0)
-	waitFor(t, func() bool { return c.registered(t) == askingProfiles })
+	eventually(t, "every profile is registered", func() bool { return c.registered(t) == askingProfiles })
 	c.wantAnsweredBy(t, "tokens")
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

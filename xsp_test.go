@@ -492,6 +492,8 @@ func TestPreemptiveAnswers(t *testing.T) {
 				}
 			}
 			early := 0
+			x.mu.Lock()
+			defer x.mu.Unlock()
 			for _, q := range x.questions {
 				if q.GetStatusCode() == 0 {
 					early++

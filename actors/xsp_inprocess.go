@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -90,4 +91,18 @@ func (a *actorAuthenticator) Close() error {
 	a.system.ProcessRegistry.Remove(a.replies)
 	a.system.Root.Stop(a.pid)
 	return nil
+}
+
+// xspSupervision restarts an xSP's actor whenever it fails; the question that
+// it was asked ends by its deadline. The reason is logged as a type only: a
+// panic's text could hold anything.
+type xspSupervision struct {
+	farm *Farm
+	name string
+}
+
+// HandleFailure implements actor.SupervisorStrategy.
+func (s xspSupervision) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, _ any) {
+	s.farm.log.Warn("an xSP's actor failed; it is restarted", "xsp", s.name, "cause", fmt.Sprintf("panic of type %T", reason))
+	supervisor.RestartChildren(child)
 }

@@ -108,7 +108,7 @@ func (f *Farm) SetXSPs(xs []XSP) error {
 			continue
 		}
 		a := &xspActor{farm: f, config: x, gate: newXSPGate(x), pending: map[string]*asking{}}
-		props := actor.PropsFromProducer(func() actor.Actor { return a }, actor.WithSupervisor(actor.NewRestartingStrategy()))
+		props := actor.PropsFromProducer(func() actor.Actor { return a }, actor.WithSupervisor(xspSupervision{farm: f, name: x.Name}))
 		next.pids[x.Name] = f.root.Spawn(props)
 	}
 	f.xsps.Store(next)
