@@ -50,10 +50,7 @@ func newFarm(t *testing.T, k Options, profiles []actors.Declaration, registrars 
 // fixedPorts keeps the contacts the same across restarts of the node.
 func fixedPorts(t *testing.T) []string {
 	t.Helper()
-	port, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := steadyPort(t)
 	return []string{fmt.Sprintf("udp://127.0.0.1:%d", port), fmt.Sprintf("tcp://127.0.0.1:%d", port)}
 }
 
