@@ -39,7 +39,6 @@ const limitSlack = time.Second
 // ask sends the question to the authenticator that the attempt names.
 func (a *profileActor) ask(ctx actor.Context, e profile.AskCredentials) {
 	s, now := a.state, time.Now()
-	a.mutations, a.proofs = nil, nil
 	a.dropQuestion()
 	a.asked = &question{ref: a.farm.token(), attempt: e.Attempt, handler: e.Handler, asked: now}
 	pid, ok := a.farm.handler(e.Handler)

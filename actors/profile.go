@@ -189,6 +189,9 @@ func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
 	durable := time.Now()
 	for _, e := range events {
 		a.state = profile.Apply(a.state, e)
+		if e.GetAttemptStarted() != nil {
+			a.mutations, a.proofs = nil, nil // an answer is for one request (S-22)
+		}
 	}
 	a.version += uint64(len(events))
 	a.cell.Store(&versioned{state: a.state, version: a.version})

@@ -205,7 +205,8 @@ type fakeRegistrar struct {
 	generation  int
 	delay       time.Duration
 	silent      bool
-	constant    bool // one nonce for everybody
+	constant    bool  // one nonce for everybody
+	least       int64 // what is accepted; less is answered by 423 once authorized
 	unavailable time.Duration
 	nonces      int
 	counts      map[string]string // nonce count by nonce
@@ -309,6 +310,9 @@ func (r *fakeRegistrar) answer(generation int, q *messages.SIPRequest, first boo
 			Space: messages.Space_ORIGIN,
 			Raw:   fmt.Sprintf(`Digest realm="example.test", nonce="n%d", qop="auth", algorithm=SHA-256`, r.nonces),
 		}}}, true
+	}
+	if q.Expires > 0 && q.Expires < r.least {
+		return &messages.SIPResponse{Status: 423, RetryAfter: -1, MinExpires: uint32(r.least)}, true
 	}
 	response := &messages.SIPResponse{Status: 200, RetryAfter: -1}
 	switch {

@@ -340,6 +340,29 @@ func TestASlowXSPLeavesTheRegistrarToOthers(t *testing.T) {
 	})
 }
 
+// TestAnAnswerIsGoodForOneRequest: a 423 after an answer makes another request,
+// which begins without the credentials of the one before (S-22).
+func TestAnAnswerIsGoodForOneRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", RegistrationHandler: "once"})
+		w.registrar.set(func(r *fakeRegistrar) { r.least = 7200 })
+		w.xsps = []XSP{{Name: "once", Authenticator: xsp.Func(func(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+			a := solve(q)
+			a.Preemptive = false
+			return a, nil
+		})}}
+		w.start()
+		w.declare(1)
+		time.Sleep(10 * time.Second)
+		w.wantStates(map[string]int{StateRegistered: 1})
+		if n := w.registrar.seen(); n != 4 {
+			t.Errorf("%d requests, want 4: challenged, too brief, challenged again, registered", n)
+		}
+		w.registrar.check()
+		w.stop()
+	})
+}
+
 // TestXSPGate: concurrency, one question per profile, the bounded queue and the
 // breaker.
 func TestXSPGate(t *testing.T) {

@@ -204,6 +204,8 @@ func (f *faults) checkOutstanding(m *Machine, before profile.State, cmd profile.
 		ended = c.Attempt == n
 	case profile.CredentialsWithheld:
 		ended = c.Attempt == n
+	case profile.CredentialsOffered: // called off before it left
+		ended = c.Attempt == n && m.asked == n && !before.Wanted()
 	case profile.TimerFired:
 		by := before.Attempt.AnswerBy
 		ended = !m.Now.Before(before.Attempt.GuardAt) || m.asked == n && !by.IsZero() && !m.Now.Before(by)

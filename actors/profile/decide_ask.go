@@ -88,6 +88,12 @@ func (st *step) offered(cmd CredentialsOffered) {
 		st.drop(messages.DropIdle)
 		return
 	}
+	if !st.stillWanted() { // called off while the handler thought
+		st.withheld(CredentialsWithheld{
+			Attempt: cmd.Attempt, Handler: cmd.Handler, Reason: messages.ReasonInterrupted,
+		})
+		return
+	}
 	if cmd.Handler != digestHandler || len(cmd.Unanswered) > 0 {
 		st.record(&messages.CredentialsSupplied{
 			Attempt: cmd.Attempt, Handler: cmd.Handler, ElapsedMs: uint32(cmd.Elapsed.Milliseconds()),

@@ -20,13 +20,15 @@
 //	sent -> asking: ResponseReceived
 //	sent -> waiting, idle, halted: ResponseReceived, RequestFailed
 //	asking -> waiting, idle, halted: CredentialsWithheld
+//	asking -> waiting, idle, undeclared: CredentialsOffered
 //	sent, asking -> waiting, idle, halted: TimerFired, Recovered
 //	idle, waiting, halted -> undeclared: Remove, TimerFired
 //	sent -> undeclared: ResponseReceived, RequestFailed
 //	asking -> undeclared: CredentialsWithheld
 //	sent, asking -> undeclared: TimerFired, Recovered
 //
-// where waiting means that an attempt is due, at once or at a time, idle that
+// where an offer ends the asking when the profile was called off meanwhile,
+// waiting means that an attempt is due, at once or at a time, idle that
 // none is wanted, and halted that it was rejected and waits for long. A 423, a
 // 420, a redirect and a 481 stay in sent. The binding goes
 //
