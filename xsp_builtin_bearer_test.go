@@ -249,6 +249,8 @@ func TestXSPBearerAgainstAnOAuthServer(t *testing.T) {
 	}
 	eventually(t, "bob gets no token", func() bool { return strings.Contains(story(t, node, "bob"), "failed: the handler did not answer") })
 	s.want(t, "bob", "bob", "challenged ok ok invalid", 1)
+	// The journal knows a moment before the view does.
+	eventually(t, "bob waits for the next attempt", func() bool { return view(t, node, "bob").NextAttemptAt != nil })
 	v := view(t, node, "bob")
 	if len(registrar.Bindings(aorOf("bob"))) != 1 || v.State != actors.StateRegistered || v.ExpiresAt == nil || v.NextAttemptAt == nil {
 		t.Errorf("bob has %d bindings and is shown as %+v; want the binding to stay and a next attempt", len(registrar.Bindings(aorOf("bob"))), v)

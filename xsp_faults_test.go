@@ -393,11 +393,6 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
 }
 
-func median[T float64 | time.Duration](values []T) T {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
-}
-
 // raced tells whether the race detector, which costs most of the CPU, is on.
 func raced() bool {
 	info, _ := debug.ReadBuildInfo()
@@ -407,17 +402,17 @@ func raced() bool {
 // TestS44_FaultyXSPsBesideAThousandProfiles: xSPs that fail in every way that
 // there is, thousands of times, have no effect on the profiles beside them.
 // Windows with and without faults alternate at equal pace, so that what the
-// machine does meanwhile hits both (S-44, S-45).
+// machine does meanwhile hits both (S-44, S-45). What is held here is counted:
+// requests, retransmissions, troubles, goroutines. The times are reported; that
+// they are the same is held where the clock is virtual, by package actors.
 func TestS44_FaultyXSPsBesideAThousandProfiles(t *testing.T) {
-	const most = 1.10
 	pairs, registrations, per, every, want := 4, 500, 6, 8*time.Millisecond, 10_000
-	noise := 5 * time.Millisecond
 	switch {
 	case testing.Short():
-		pairs, registrations, want, noise = 1, 200, 500, 10*noise
+		pairs, registrations, want = 1, 200, 500
 	case raced():
 		// Everything takes ten times as long.
-		pairs, registrations, per, every, want, noise = 3, 150, 5, 20*time.Millisecond, 2000, 10*noise
+		pairs, registrations, per, every, want = 3, 150, 5, 20*time.Millisecond, 2000
 	}
 	before := goroutines()
 	b := newBeside(t)
@@ -427,10 +422,7 @@ func TestS44_FaultyXSPsBesideAThousandProfiles(t *testing.T) {
 	var ratios []float64
 	var differences []time.Duration
 	retransmissions := map[bool]int{}
-	slower := func() bool { return median(ratios) > most && median(differences) > noise }
-	// A difference that is there stays; what somebody else's work on the same
-	// machine makes of it goes away with more pairs.
-	for pair := 0; pair < pairs || pair < 2*pairs && slower(); pair++ {
+	for pair := range pairs {
 		took := map[bool][]time.Duration{}
 		for _, broken := range []bool{false, true} {
 			b.faulty.broken.Store(broken)
@@ -458,9 +450,6 @@ func TestS44_FaultyXSPsBesideAThousandProfiles(t *testing.T) {
 		ratios, differences, retransmissions[false], retransmissions[true])
 	if failed < want {
 		t.Errorf("%d faulty calls, want %d", failed, want)
-	}
-	if slower() {
-		t.Errorf("the 99th percentile of the profiles beside is %.2f times as long, %v more", median(ratios), median(differences))
 	}
 	if extra := retransmissions[true] - retransmissions[false]; extra > 2*registrations*len(ratios)/100 {
 		t.Errorf("%d retransmissions more beside faulty xSPs", extra)

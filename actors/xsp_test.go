@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +63,8 @@ func TestXSPAnswersForADay(t *testing.T) {
 	})
 }
 
+var huge = strings.Repeat("x", 16<<20)
+
 // misbehave are the ways in which an xSP can fail. Each gets the xSP's own way
 // to answer well.
 var misbehave = map[string]xsp.Func{
@@ -101,7 +104,7 @@ var misbehave = map[string]xsp.Func{
 	},
 	"16 MB": func(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
 		a := solve(q)
-		a.Mutations[0].Value += strings.Repeat(" ", 16<<20)
+		a.Mutations[0].Value = huge
 		return a, nil
 	},
 }
@@ -167,6 +170,82 @@ func besides(t *testing.T, beside, own int, fault xsp.Func) (took []time.Duratio
 		w.stop()
 	})
 	return took
+}
+
+// TestS44_TenThousandFaultyCalls: xSPs that fail in every way, more than ten
+// thousand times, and a thousand profiles beside them that are refreshed all
+// the while: the 99th percentile of their times is that of a run without.
+func TestS44_TenThousandFaultyCalls(t *testing.T) {
+	run := func(own int) (p99 time.Duration, faulty int) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Registrar{
+				Name: "r", URI: "sip:registrar.test", Rate: -1, Concurrency: 50,
+				Expires: 30 * time.Second, RetryBase: time.Second, RetryMax: 2 * time.Second,
+			})
+			w.registrar.set(func(r *fakeRegistrar) { r.delay = 20 * time.Millisecond })
+			var broken atomic.Int64
+			for name, fault := range misbehave {
+				// Every fifth call is good, so that the breakers are closed most of
+				// the time and the faults reach us.
+				var calls atomic.Int64
+				auth := xsp.Func(func(ctx context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+					if calls.Add(1)%5 == 0 {
+						return solve(q), nil
+					}
+					broken.Add(1)
+					return fault(ctx, q)
+				})
+				w.xsps = append(w.xsps, XSP{Name: strings.ReplaceAll(name, " ", "-"), Authenticator: auth, Concurrency: 5})
+			}
+			w.start()
+			for _, x := range w.xsps {
+				w.declareFor(x.Name, own, x.Name)
+			}
+			const beside = 1000
+			w.declareFor("p", beside, "")
+			time.Sleep(100 * time.Second)
+			var took []time.Duration
+			for i := range beside {
+				entries, err := w.farm.History(t.Context(), fmt.Sprintf("p%d", i), 0, 1000)
+				if err != nil {
+					t.Fatal(err)
+				}
+				granted := time.Time{}
+				for _, e := range entries { // newest first
+					switch {
+					case e.Type == "BindingGranted":
+						granted = e.At
+					case e.Type == "AttemptStarted" && !granted.IsZero() && strings.Contains(e.Text, " registers "):
+						if !strings.Contains(e.Text, "(use 1 of") { // the answer of a chain that began before
+							took = append(took, granted.Sub(e.At))
+							granted = time.Time{}
+						}
+					case e.Type == "AttemptFailed" || e.Type == "ProfileHalted":
+						t.Errorf("p%d: %s", i, e.Text)
+					}
+				}
+			}
+			if len(took) < 3*beside {
+				t.Errorf("%d registrations of %d profiles", len(took), beside)
+			}
+			slices.Sort(took)
+			p99 = took[len(took)*99/100]
+			faulty = int(broken.Load())
+			w.registrar.check()
+			w.stop()
+			time.Sleep(10 * time.Second) // until the last one that ignores its deadline has returned
+		})
+		return p99, faulty
+	}
+	without, _ := run(0)
+	with, faulty := run(60)
+	t.Logf("%d faulty calls; 99th percentile %v without them, %v with", faulty, without, with)
+	if faulty < 10_000 {
+		t.Errorf("%d faulty calls, want 10,000", faulty)
+	}
+	if with > without+without/10 {
+		t.Errorf("99th percentile of the profiles beside: %v, without faults %v", with, without)
+	}
 }
 
 func (w *world) flag(b *bool) bool       { w.mu.Lock(); defer w.mu.Unlock(); return *b }

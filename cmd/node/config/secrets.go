@@ -13,7 +13,8 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// leastSecret is the shortest secret that is taken, in bytes: 128 bits.
+// leastSecret is the shortest secret that is taken without a warning, in bytes:
+// 128 bits.
 // maxSecret and maxPEM bound what is read.
 const (
 	leastSecret = 16
@@ -33,7 +34,8 @@ func (v value) secret() messages.Secret {
 	case text == "":
 		v.problem("the file is empty", "put the secret into it")
 	case len(text) < leastSecret:
-		v.problem("the secret has "+strconv.Itoa(len(text))+" bytes, which can be guessed", "take at least "+strconv.Itoa(leastSecret)+": openssl rand -hex 32")
+		v.load.warn("%s:%d: %s: the secret has %d bytes, which can be guessed (take at least %d: openssl rand -hex 32)",
+			v.load.file, v.target().Line, v.path, len(text), leastSecret)
 	}
 	return messages.NewSecret(text)
 }
