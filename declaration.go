@@ -1,6 +1,7 @@
 package muster
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -76,7 +77,13 @@ func specOf(d actors.Declaration) profile.Spec {
 // whether a row changed.
 func rowOf(d actors.Declaration) string {
 	h := sha256.New()
+	// A row that leaves a handler to the registrar has the hash that it had when
+	// that meant digest, so that an older journal knows it again.
+	handlers := [2]string{cmp.Or(d.RegistrationHandler, "digest"), cmp.Or(d.SessionHandler, "digest")}
 	fmt.Fprintf(h, "%q %q %q %q %d %q %q %t %t", d.AOR, d.Registrar, d.Username, d.ContactUser,
-		d.Expires/time.Second, d.RegistrationHandler, d.SessionHandler, d.NoRegister, d.Disabled)
+		d.Expires/time.Second, handlers[0], handlers[1], d.NoRegister, d.Disabled)
+	if d.RegistrationHandler == "digest" || d.SessionHandler == "digest" {
+		fmt.Fprintf(h, " %q %q", d.RegistrationHandler, d.SessionHandler)
+	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }

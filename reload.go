@@ -50,6 +50,9 @@ func (n *Node) Reload(ctx context.Context) error {
 	return nil
 }
 
+// applyLimit bounds what is done of a reload after it was accepted.
+const applyLimit = 10 * time.Minute
+
 // applyBatch is how many declarations are on their way at once: enough to
 // share commits, few enough to bound memory.
 const applyBatch = 5000
@@ -65,9 +68,10 @@ func (n *Node) Apply(ctx context.Context, desired Desired) error {
 }
 
 // apply is Apply; with starting the xSPs are in force already.
-func (n *Node) apply(ctx context.Context, desired Desired, starting bool) (err error) {
+func (n *Node) apply(ctx context.Context, desired Desired, starting bool) error {
+	inForce := starting
 	defer func() {
-		if err != nil && !starting {
+		if !inForce {
 			closeXSPs(desired.XSPs)
 		}
 	}()
@@ -82,18 +86,24 @@ func (n *Node) apply(ctx context.Context, desired Desired, starting bool) (err e
 	if err := n.xspsInUse(ctx, desired); err != nil {
 		return err
 	}
+	if !starting {
+		// The last thing that can be refused: an xSP may not get at what it keeps.
+		if err := n.farm.SetXSPs(desired.XSPs); err != nil {
+			return err
+		}
+		inForce = true
+		n.metrics.SetXSPs(xspNames(desired.XSPs))
+		// From here on it is done to the end, whoever asked has gone or not.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), applyLimit)
+		defer cancel()
+	}
 	if n.unsettle != nil {
 		n.unsettle()
 	}
 	moved, err := n.moved(ctx, desired.Profiles)
 	if err != nil {
 		return err
-	}
-	if !starting {
-		if err := n.farm.SetXSPs(desired.XSPs); err != nil {
-			return err
-		}
-		n.metrics.SetXSPs(xspNames(desired.XSPs))
 	}
 	leaving := n.leaving(desired.Registrars)
 	n.setRegistrars(desired.Registrars)

@@ -50,13 +50,16 @@ func (n *Node) xspsInUse(ctx context.Context, desired Desired) error {
 	for _, x := range desired.XSPs {
 		known[x.Name] = true
 	}
-	listed := make(map[string]bool, len(desired.Profiles))
+	rows := make(map[string]string, len(desired.Profiles))
 	for _, d := range desired.Profiles {
-		listed[normalised(d).ID] = true
+		d = normalised(d)
+		rows[d.ID] = rowOf(d)
 	}
 	orphans := map[string]int{}
 	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
-		if !s.Exists() || listed[id] {
+		// A row that changed says anew who answers; one that did not leaves what
+		// an operator chose.
+		if row, listed := rows[id]; !s.Exists() || listed && row != s.Row {
 			return
 		}
 		for _, handler := range []string{s.Spec.RegistrationHandler, s.Spec.SessionHandler} {
@@ -73,7 +76,7 @@ func (n *Node) xspsInUse(ctx context.Context, desired Desired) error {
 	var errs []error
 	for name, count := range orphans {
 		if n.ready.Load() {
-			errs = append(errs, fmt.Errorf("xsp.%s: still used by %d profiles that were added through the API; change their handlers first", name, count))
+			errs = append(errs, fmt.Errorf("xsp.%s: still used by %d profiles that were added or changed through the API; change their handlers first", name, count))
 			continue
 		}
 		n.log.Warn("profiles that were added through the API name an xSP that is not configured; their challenges stay unanswered",

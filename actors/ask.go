@@ -72,7 +72,8 @@ func (a *profileActor) pause() {
 		return
 	}
 	a.paused = true
-	a.farm.toGate(a.gate, &pauseSlot{id: a.id, heard: a.heard, unspent: !a.slotSpent})
+	a.farm.toGate(a.gate, &pauseSlot{id: a.id, heard: a.heard})
+	a.heard = false // it knows; what was heard before the question is no news after it
 }
 
 // dropQuestion forgets the question that is out: its verdict will be late.

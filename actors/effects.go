@@ -41,7 +41,8 @@ func (a *profileActor) sendInTurn(attempt uint64) {
 	self, root := a.self, a.farm.root
 	permit := &paceAnswer{heard: a.heard, send: func() { root.Send(self, &sendNow{attempt: attempt}) }}
 	if a.paused {
-		permit.id, a.slotSpent, a.paused = a.id, true, false
+		permit.id, permit.prepaid = a.id, !a.slotSpent
+		a.slotSpent, a.paused = true, false
 	}
 	if !a.farm.toGate(a.state.Spec.Registrar, permit) {
 		a.send() // the registrar was removed; the attempt ends by itself

@@ -187,7 +187,7 @@ func (f *Farm) drain(ctx context.Context) {
 	for {
 		open := 0
 		for _, v := range f.gateViews(ctx) {
-			open += v.inFlight
+			open += v.inFlight + v.paused
 		}
 		if open == 0 {
 			return

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -32,7 +33,9 @@ type gate struct {
 	wants map[string]*want
 	paced []pacedSend          // answers that wait for a token
 	slots map[string]time.Time // open attempts by profile, since when
-	held  bool
+	// paused are the attempts whose slot others use meanwhile.
+	paused map[string]bool
+	held   bool
 
 	lastHeard  time.Time
 	unheard    time.Time // the first request after lastHeard; zero when none is out
@@ -68,8 +71,10 @@ const (
 type pacedSend struct {
 	// id is set when the attempt has given its slot back for a while and needs
 	// one again; see pause.
-	id   string
-	send func()
+	id string
+	// prepaid is true when its token was spent before the pause.
+	prepaid bool
+	send    func()
 }
 
 // want is a profile that is due.
@@ -81,7 +86,7 @@ type want struct {
 }
 
 func newGate(rate float64, concurrency int) *gate {
-	g := &gate{wants: map[string]*want{}, slots: map[string]time.Time{}, probeWait: firstProbeWait}
+	g := &gate{wants: map[string]*want{}, slots: map[string]time.Time{}, paused: map[string]bool{}, probeWait: firstProbeWait}
 	g.configure(rate, concurrency)
 	g.tokens = g.depth()
 	return g
@@ -122,6 +127,11 @@ func (g *gate) unwant(id string) {
 // the request got none; neither when it never left.
 func (g *gate) release(now time.Time, id string, heard, dark bool, jitter float64) {
 	delete(g.slots, id)
+	if g.paused[id] {
+		delete(g.paused, id)
+		// Its request will not leave any more, and must not take a slot.
+		g.paced = slices.DeleteFunc(g.paced, func(p pacedSend) bool { return p.id == id })
+	}
 	probe := g.probe == id
 	if probe {
 		g.probe = ""
@@ -148,21 +158,16 @@ func (g *gate) release(now time.Time, id string, heard, dark bool, jitter float6
 }
 
 // pause gives the slot of an attempt to others while an xSP is asked, so that a
-// slow xSP does not use up the concurrency. unspent is true when nothing was
-// sent yet: the token goes back too.
-func (g *gate) pause(now time.Time, id string, unspent bool) {
+// slow xSP does not use up the concurrency. The token stays spent, so that
+// asking is paced as sending is, and a probe stays the probe.
+func (g *gate) pause(id string) {
 	if _, ok := g.slots[id]; !ok {
 		return
 	}
 	delete(g.slots, id)
-	if g.probe == id {
-		g.probe, g.probeAt = "", now.Add(firstProbeWait)
-	}
+	g.paused[id] = true
 	if len(g.slots) == 0 {
 		g.unheard = time.Time{}
-	}
-	if unspent && g.rate > 0 {
-		g.tokens = min(g.depth(), g.tokens+1)
 	}
 }
 
@@ -211,20 +216,11 @@ func (g *gate) next(now time.Time) (answer func(), fresh *want, wake time.Time) 
 	if now.Before(g.retryUntil) {
 		return nil, nil, g.retryUntil
 	}
+	if send, wake, ok := g.nextPaced(now); ok || !wake.IsZero() {
+		return send, nil, wake
+	}
 	if g.rate > 0 && g.tokens < 1 {
 		return nil, nil, now.Add(g.untilToken())
-	}
-	if len(g.paced) > 0 {
-		p := g.paced[0]
-		if p.id != "" && g.full() {
-			return nil, nil, time.Time{} // until a release
-		}
-		g.paced = g.paced[1:]
-		if p.id != "" {
-			g.slots[p.id] = now
-		}
-		g.take(now)
-		return p.send, nil, time.Time{}
 	}
 	if wake, ok := g.admits(now); !ok {
 		return nil, nil, wake
@@ -238,8 +234,29 @@ func (g *gate) next(now time.Time) (answer func(), fresh *want, wake time.Time) 
 	if g.silent(now) {
 		g.trickled = now
 	}
-	g.take(now)
+	g.take(now, false)
 	return nil, fresh, time.Time{}
+}
+
+// nextPaced takes the first answer that may go: one that needs no slot or finds
+// one free, because those that wait for a slot must not hold up the answers of
+// those that have them. Without a token wake is when to ask again.
+func (g *gate) nextPaced(now time.Time) (send func(), wake time.Time, ok bool) {
+	i := slices.IndexFunc(g.paced, func(p pacedSend) bool { return p.id == "" || !g.full() })
+	if i < 0 {
+		return nil, time.Time{}, false
+	}
+	p := g.paced[i]
+	if !p.prepaid && g.rate > 0 && g.tokens < 1 {
+		return nil, now.Add(g.untilToken()), false
+	}
+	g.paced = slices.Delete(g.paced, i, i+1)
+	if p.id != "" {
+		delete(g.paused, p.id)
+		g.slots[p.id] = now
+	}
+	g.take(now, p.prepaid)
+	return p.send, time.Time{}, true
 }
 
 // untilToken is rounded up to the time that fills the bucket, so that a fast
@@ -252,8 +269,8 @@ func (g *gate) untilToken() time.Duration {
 	return time.Duration(missing / (g.rate * (1 - burst)) * float64(time.Second))
 }
 
-func (g *gate) take(now time.Time) {
-	if g.rate > 0 {
+func (g *gate) take(now time.Time, prepaid bool) {
+	if g.rate > 0 && !prepaid {
 		g.tokens--
 	}
 	if g.unheard.IsZero() {

@@ -193,3 +193,50 @@ func TestGatePaceHoldsInEveryWindow(t *testing.T) {
 		}
 	})
 }
+
+// A paused attempt that waits for a slot does not hold up the answers of those
+// that have one.
+func TestGatePausedAttemptsDoNotBlockAnswers(t *testing.T) {
+	g, now := newGate(-1, 1), epoch
+	g.want("x", nil, now)
+	admit(g, now)
+	g.pause("x")
+	g.want("d", nil, now)
+	ids, _ := admit(g, now)
+	wantIDs(t, ids, "d") // which has the only slot
+	var sent []string
+	g.paced = append(g.paced,
+		pacedSend{id: "x", send: func() { sent = append(sent, "x") }},
+		pacedSend{send: func() { sent = append(sent, "d") }})
+	admit(g, now)
+	g.release(now, "d", true, false, 0)
+	admit(g, now)
+	if len(sent) != 2 || sent[0] != "d" || sent[1] != "x" {
+		t.Errorf("sent %v, want the answer of the slot's holder, and then the paused one", sent)
+	}
+	if len(g.slots) != 1 || len(g.paused) != 0 {
+		t.Errorf("%d slots, %d paused, want the one of x", len(g.slots), len(g.paused))
+	}
+}
+
+// A paused attempt that has ended takes no slot any more, and one that has sent
+// nothing yet pays no second token.
+func TestGatePausedAttemptsEndAndAreNotPaidTwice(t *testing.T) {
+	g, now := newGate(1, 1), epoch
+	g.want("x", nil, now)
+	admit(g, now) // the only token
+	g.pause("x")
+	sent := 0
+	g.paced = append(g.paced, pacedSend{id: "x", prepaid: true, send: func() { sent++ }})
+	admit(g, now)
+	if sent != 1 || g.tokens >= 1 {
+		t.Errorf("%d sent with %v tokens left", sent, g.tokens)
+	}
+	g.pause("x")
+	g.paced = append(g.paced, pacedSend{id: "x", send: func() { sent++ }})
+	g.release(now, "x", false, false, 0)
+	admit(g, now.Add(time.Minute))
+	if sent != 1 || len(g.slots) != 0 || len(g.paced) != 0 {
+		t.Errorf("%d sent, %d slots, %d wait after the attempt has ended", sent, len(g.slots), len(g.paced))
+	}
+}

@@ -38,14 +38,16 @@ type (
 	// the target was heard.
 	paceAnswer struct {
 		heard bool
-		// id is set when the attempt needs a slot again.
-		id   string
-		send func()
+		// id is set when the attempt needs a slot again; prepaid when nothing
+		// was sent for the token that came with its first one.
+		id      string
+		prepaid bool
+		send    func()
 	}
 	// pauseSlot lets others use the slot of an attempt that waits for an xSP.
 	pauseSlot struct {
-		id             string
-		heard, unspent bool
+		id    string
+		heard bool
 	}
 	retransmitted struct{}
 	reconfigure   struct{ registrar Registrar }
@@ -58,6 +60,7 @@ type (
 
 type gateView struct {
 	waiting, inFlight     int
+	paused                int // open attempts that wait for an xSP
 	state                 string
 	lastHeard, retryUntil time.Time
 }
@@ -90,12 +93,12 @@ func (r *registrarActor) Receive(ctx actor.Context) {
 		if m.heard {
 			r.gate.heard(now)
 		}
-		r.gate.paced = append(r.gate.paced, pacedSend{id: m.id, send: m.send})
+		r.gate.paced = append(r.gate.paced, pacedSend{id: m.id, prepaid: m.prepaid, send: m.send})
 	case *pauseSlot:
 		if m.heard {
 			r.gate.heard(now)
 		}
-		r.gate.pause(now, m.id, m.unspent)
+		r.gate.pause(m.id)
 	case *retransmitted:
 		r.gate.spend()
 	case *reconfigure:
@@ -154,7 +157,7 @@ func (r *registrarActor) sweepLater() {
 
 func (r *registrarActor) view(now time.Time) gateView {
 	return gateView{
-		waiting: len(r.gate.queue), inFlight: len(r.gate.slots), state: r.gate.state(now),
+		waiting: len(r.gate.queue), inFlight: len(r.gate.slots), paused: len(r.gate.paused), state: r.gate.state(now),
 		lastHeard: r.gate.lastHeard, retryUntil: r.gate.retryUntil,
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -59,7 +60,9 @@ type xspActor struct {
 	gate   *xspGate
 	self   *actor.PID
 	// pending are the questions that wait or are out, by reference.
-	pending   map[string]*asking
+	pending map[string]*asking
+	// retired close the authenticators that were replaced.
+	retired   []func()
 	tally     tally
 	lastAt    time.Time
 	lastError string
@@ -126,13 +129,18 @@ func same(a, b xsp.Authenticator) bool {
 // retire closes the authenticator once nothing can be out with it.
 func (x *xspActor) retire() {
 	if c, ok := x.auth.(io.Closer); ok {
-		x.farm.after(2*x.timeout(), func() { _ = c.Close() })
+		once := sync.OnceFunc(func() { _ = c.Close() })
+		x.retired = append(x.retired, once)
+		x.farm.after(2*x.timeout(), once)
 	}
 }
 
 func (x *xspActor) end() {
 	for _, a := range x.pending {
 		x.tell(a, x.failure(a, outcomeUnavailable, "the node stops or the xSP is not configured any more"))
+	}
+	for _, c := range x.retired {
+		c()
 	}
 	if c, ok := x.auth.(io.Closer); ok {
 		_ = c.Close()

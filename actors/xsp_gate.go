@@ -138,7 +138,7 @@ func (g *xspGate) succeeded() {
 func (g *xspGate) failed(now time.Time, a *asking, jitter float64) {
 	g.failures++
 	switch {
-	case a.probe:
+	case a.probe && g.open && g.probing:
 		g.probing = false
 		g.probeWait = min(2*g.probeWait, maxXSPProbeWait)
 	case g.open || g.failures < xspFailures:

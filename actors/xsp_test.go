@@ -442,6 +442,137 @@ func TestAnAnswerIsGoodForOneRequest(t *testing.T) {
 	})
 }
 
+// TestXSPAndDigestShareFewSlots: a mixed fleet with fewer slots than profiles
+// does not stand in its own way.
+func TestXSPAndDigestShareFewSlots(t *testing.T) {
+	for _, concurrency := range []int{2, 20} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", Rate: -1, Concurrency: concurrency})
+			w.registrar.set(func(r *fakeRegistrar) { r.delay = 300 * time.Millisecond })
+			w.xsps = []XSP{{Name: "x", Authenticator: after(150 * time.Millisecond)}}
+			w.start()
+			w.declareFor("x", 20*concurrency, "x")
+			w.declareFor("d", 40*concurrency, "")
+			time.Sleep(time.Minute)
+			w.wantStates(map[string]int{StateRegistered: 60 * concurrency})
+			w.registrar.check()
+			w.stop()
+		})
+	}
+}
+
+// after is an xSP that takes its time.
+func after(d time.Duration) xsp.Func {
+	return func(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+		time.Sleep(d)
+		return solve(q), nil
+	}
+}
+
+// TestPausedAttemptsLoseNoSlots: attempts that end while they wait to go on.
+func TestPausedAttemptsLoseNoSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", Rate: -1, Concurrency: 5, RetryBase: time.Second})
+		w.xsps = []XSP{{Name: "slow", Authenticator: after(2 * time.Second)}}
+		w.start()
+		w.declareFor("x", 10, "slow")
+		time.Sleep(time.Second)
+		w.registrar.set(func(r *fakeRegistrar) { r.unavailable = 5 * time.Minute })
+		w.declareFor("d", 1, "")
+		time.Sleep(500 * time.Millisecond)
+		w.registrar.set(func(r *fakeRegistrar) { r.unavailable = 0 })
+		time.Sleep(6 * time.Minute)
+		open := 0
+		_ = w.farm.visitAll(t.Context(), func(e *entry) {
+			if e.cell.Load().state.Attempt.Open {
+				open++
+			}
+		})
+		if v := w.farm.gateViews(t.Context())["r"]; v.inFlight > open {
+			t.Errorf("%d slots are taken for %d open attempts", v.inFlight, open)
+		}
+		time.Sleep(10 * time.Minute)
+		w.wantStates(map[string]int{StateRegistered: 11})
+		w.registrar.check()
+		w.stop()
+	})
+}
+
+// TestShutdownWaitsForXSPs: with bindings to remove, a question that is out is
+// waited for first.
+func TestShutdownWaitsForXSPs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", Rate: -1, RegistrationHandler: "slow"})
+		w.xsps = []XSP{{Name: "slow", Authenticator: after(time.Second)}}
+		w.start()
+		w.declare(5)
+		time.Sleep(10 * time.Second)
+		for i := range 5 {
+			if _, err := w.farm.Do(t.Context(), fmt.Sprintf("p%d", i), profile.Refresh{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 33*time.Second)
+		defer cancel()
+		w.farm.Stop(ctx, true)
+		if n := w.registrar.held(); n != 0 {
+			t.Errorf("%d bindings are left at the registrar", n)
+		}
+		time.Sleep(2 * time.Second)
+	})
+}
+
+// TestDeadTargetSeesFewProbesOfXSPProfiles: the breaker of a registrar works
+// the same for profiles whose xSP is asked first.
+func TestDeadTargetSeesFewProbesOfXSPProfiles(t *testing.T) {
+	requests := map[string]int{}
+	for _, handler := range []string{"digest", "x"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", RegistrationHandler: handler})
+			w.xsps = []XSP{{Name: "x", Authenticator: after(10 * time.Millisecond)}}
+			w.start()
+			w.declare(100)
+			time.Sleep(10 * time.Second)
+			w.registrar.set(func(r *fakeRegistrar) { r.silent, r.requests = true, 0 })
+			time.Sleep(2 * time.Hour)
+			requests[handler] = w.registrar.seen()
+			w.stop()
+		})
+	}
+	if requests["x"] > requests["digest"]*3/2 {
+		t.Errorf("requests into an outage: %v", requests)
+	}
+}
+
+// TestARefusedEarlyQuestionCostsOneRequest: nobody has asked yet, so a refusal
+// of an early question rejects nothing; the 401 asks whom it concerns.
+func TestARefusedEarlyQuestionCostsOneRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", RegistrationHandler: "digest>cards"})
+		w.secrets["p0"] = Credential{}
+		w.xsps = []XSP{{Name: "cards", Authenticator: xsp.Func(func(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
+			if q.GetStatusCode() == 0 {
+				return nil, xsp.Refuse("only fresh challenges", 0)
+			}
+			a := solve(q)
+			a.Preemptive = false
+			return a, nil
+		})}}
+		w.start()
+		w.declare(1)
+		time.Sleep(10 * time.Second)
+		for range 24 * 60 {
+			time.Sleep(time.Minute)
+			if s, _, err := w.farm.State(t.Context(), "p0"); err != nil || !s.Bound() {
+				t.Fatalf("not bound: %v %s", err, s.Reason)
+			}
+		}
+		w.registrar.check()
+		w.stop()
+	})
+}
+
 // TestXSPGate: concurrency, one question per profile, the bounded queue and the
 // breaker.
 func TestXSPGate(t *testing.T) {
@@ -500,5 +631,11 @@ func TestXSPGate(t *testing.T) {
 	g.succeeded()
 	if g.open || g.take(now, ask("x")) != "" {
 		t.Fatal("an answer closes the breaker")
+	}
+	late := ask("x") // a probe whose breaker an older answer has closed
+	late.probe = true
+	g.failed(now, late, 1)
+	if g.open {
+		t.Fatal("one failure opens a closed breaker")
 	}
 }

@@ -83,13 +83,15 @@ func Judge(p Policy, s State, received []*messages.RecordedChallenge, answered [
 	}
 	for _, g := range groups {
 		i := s.find(g.space, g.name)
-		if i < 0 || s.Realms[i].Answered == 0 || !contains(answered, g.space, g.name) {
+		if i < 0 || s.Realms[i].Answered == 0 {
 			continue // not answered, or with credentials that are no more
 		}
-		j.Rejected = j.Rejected || !g.stale && !continues
-		if !continues && refused(s.Realms[i], g) {
-			j.Verdict, j.Reason = Refused, messages.ReasonRejectedCredentials
-			return j
+		if contains(answered, g.space, g.name) {
+			j.Rejected = j.Rejected || !g.stale && !continues
+			if !continues && refused(s.Realms[i], g) {
+				j.Verdict, j.Reason = Refused, messages.ReasonRejectedCredentials
+				return j
+			}
 		}
 		if s.Realms[i].Answered >= orDefault(p.RealmAnswers, 3) {
 			j.Verdict, j.Reason = Exhausted, messages.ReasonAllowance

@@ -88,6 +88,12 @@ func (f *faults) checkEvent(m *Machine, e *messages.ProfileEvent, after profile.
 		f.checkChallenge(m, b.ChallengeReceived)
 	case *messages.ProfileEvent_AttemptStarted:
 		f.checkAttempt(m, b.AttemptStarted)
+	case *messages.ProfileEvent_CredentialsSupplied:
+		for _, u := range b.CredentialsSupplied.GetUnanswered() {
+			if k := (realmKey{u.GetSpace(), u.GetRealm()}); m.ledger.answers[k] > 0 {
+				m.ledger.answers[k]-- // it was asked in vain
+			}
+		}
 	case *messages.ProfileEvent_CredentialsRefused:
 		if m.sent == b.CredentialsRefused.GetAttempt() {
 			f.add("I2: the CSeq of a request that left is given back")

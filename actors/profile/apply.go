@@ -64,6 +64,9 @@ func Apply(s State, event *messages.ProfileEvent) State {
 		s.CSeq--
 		s.Unproven -= min(s.Unproven, 1)
 		s.Attempt.AnswerBy = time.Time{}
+		if s.EarlyHandler == e.CredentialsRefused.GetHandler() && messages.Reason(e.CredentialsRefused.GetReason()) == messages.ReasonHandlerRefused {
+			s.EarlyHandler = ""
+		}
 	case *messages.ProfileEvent_BindingGranted:
 		return applyGranted(s, e.BindingGranted)
 	case *messages.ProfileEvent_BindingRemoved:

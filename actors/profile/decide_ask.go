@@ -110,16 +110,16 @@ func (st *step) withheld(cmd CredentialsWithheld) {
 		st.drop(messages.DropIdle)
 		return
 	}
+	if cmd.RetryAfter < 0 && st.early() {
+		st.unasked(cmd)
+		return
+	}
 	if next := st.next(cmd.Handler); cmd.RetryAfter < 0 && next != "" {
 		st.record(&messages.CredentialsDeclined{
 			Attempt: cmd.Attempt, Handler: cmd.Handler, Reason: string(cmd.Reason), Detail: cmd.Detail,
 			Next: next, AnswerByMs: st.answerBy(next),
 		})
-		status := uint32(0)
-		if st.state.Attempt.Round > 0 {
-			status = st.state.LastStatus
-		}
-		st.ask(status, false)
+		st.ask(st.state.LastStatus, false)
 		return
 	}
 	st.record(&messages.CredentialsRefused{
@@ -130,4 +130,22 @@ func (st *step) withheld(cmd CredentialsWithheld) {
 		return
 	}
 	st.failed(0, cmd.Reason, cmd.RetryAfter)
+}
+
+// early tells whether the question that is out was asked before anybody
+// challenged this request: at the start of a chain, or after a response that
+// was no challenge.
+func (st *step) early() bool {
+	challenged := st.state.LastStatus == 401 || st.state.LastStatus == 407
+	return st.state.Attempt.Round == 0 || !challenged
+}
+
+// unasked: a handler does not want to answer early. Nobody has asked for
+// credentials, so the request leaves without.
+func (st *step) unasked(cmd CredentialsWithheld) {
+	st.record(&messages.CredentialsRefused{
+		Attempt: cmd.Attempt, Handler: cmd.Handler, Reason: string(cmd.Reason), Detail: cmd.Detail,
+	})
+	st.again(st.state.Attempt.Round, nil)
+	st.do(SendRequest{Attempt: st.state.Attempt.Number})
 }

@@ -16,7 +16,7 @@
 //	waiting, halted -> idle: Declare, Disable, TimerFired
 //	halted -> waiting: Declare, Refresh, Disable, Remove, SetSecurity
 //	waiting, halted, idle -> sent, asking: SlotGranted, Fetch, Withdraw
-//	asking -> sent: CredentialsOffered
+//	asking -> sent: CredentialsOffered, CredentialsWithheld
 //	sent -> asking: ResponseReceived
 //	sent -> waiting, idle, halted: ResponseReceived, RequestFailed
 //	asking -> waiting, idle, halted: CredentialsWithheld
@@ -27,7 +27,8 @@
 //	asking -> undeclared: CredentialsWithheld
 //	sent, asking -> undeclared: TimerFired, Recovered
 //
-// where an offer ends the asking when the profile was called off meanwhile,
+// where an offer ends the asking when the profile was called off meanwhile, a
+// refusal sends the request without credentials when nobody has asked for any,
 // waiting means that an attempt is due, at once or at a time, idle that
 // none is wanted, and halted that it was rejected and waits for long. A 423, a
 // 420, a redirect and a 481 stay in sent. The binding goes
