@@ -44,7 +44,7 @@ func (v vault) Put(ctx context.Context, key string, value []byte) error {
 	return v.node.putSecrets(ctx, map[string][]byte{v.prefix + key: value})
 }
 
-// xspsInUse refuses to drop an xSP that profiles of the API need.
+// xspsInUse refuses to drop an xSP that somebody has chosen through the API.
 func (n *Node) xspsInUse(ctx context.Context, desired Desired) error {
 	known := map[string]bool{"digest": true}
 	for _, x := range desired.XSPs {
@@ -57,9 +57,9 @@ func (n *Node) xspsInUse(ctx context.Context, desired Desired) error {
 	}
 	orphans := map[string]int{}
 	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
-		// A row that changed says anew who answers; one that did not leaves what
-		// an operator chose.
-		if row, listed := rows[id]; !s.Exists() || listed && row != s.Row {
+		// A row that changed says anew who answers, and one that is gone takes its
+		// profile along. One that did not change leaves what an operator chose.
+		if row, listed := rows[id]; !s.Exists() || listed && row != s.Row || !listed && s.Source == sourceFile {
 			return
 		}
 		for _, handler := range []string{s.Spec.RegistrationHandler, s.Spec.SessionHandler} {
@@ -76,10 +76,10 @@ func (n *Node) xspsInUse(ctx context.Context, desired Desired) error {
 	var errs []error
 	for name, count := range orphans {
 		if n.ready.Load() {
-			errs = append(errs, fmt.Errorf("xsp.%s: still used by %d profiles that were added or changed through the API; change their handlers first", name, count))
+			errs = append(errs, fmt.Errorf("xsp.%s: still used by %d profiles whose handlers were chosen through the API; change those first", name, count))
 			continue
 		}
-		n.log.Warn("profiles that were added through the API name an xSP that is not configured; their challenges stay unanswered",
+		n.log.Warn("handlers that were chosen through the API name an xSP that is not configured; those challenges stay unanswered",
 			"xsp", name, "profiles", count)
 	}
 	return errors.Join(errs...)
