@@ -101,6 +101,7 @@ func (x *xspActor) Receive(ctx actor.Context) {
 		if !same(x.auth, m.config.Authenticator) {
 			x.retire()
 		}
+		x.lastError = "" // it was another one's
 		x.use(ctx, m.config)
 	case *xspStatus:
 		m.reply <- x.view()

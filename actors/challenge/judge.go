@@ -33,6 +33,11 @@ type Policy struct {
 // (S-31).
 const maxChallenges = 8
 
+// maxChallengeBytes bounds those that are answered, together: they stand twice
+// in a question and are echoed in its answer, and what is too large for an
+// authenticator would count against it.
+const maxChallengeBytes = 12 << 10
+
 // Verdict is what a 401 or 407 amounts to.
 type Verdict int
 
@@ -126,13 +131,18 @@ func refused(known Realm, g group) bool {
 // admit says of each challenge why it is not answered, if so.
 func admit(p Policy, s State, received []*messages.RecordedChallenge) []*messages.RecordedChallenge {
 	out := make([]*messages.RecordedChallenge, 0, min(len(received), maxChallenges))
+	size := 0
 	for i, c := range received {
 		if i == maxChallenges {
 			break
 		}
-		out = append(out, &messages.RecordedChallenge{
-			Space: c.GetSpace(), Raw: c.GetRaw(), Ignored: string(inadmissible(p, s, c)),
-		})
+		ignored := inadmissible(p, s, c)
+		if ignored == "" {
+			if size += len(c.GetRaw()); size > maxChallengeBytes {
+				ignored = messages.ReasonChallengeUnsupported
+			}
+		}
+		out = append(out, &messages.RecordedChallenge{Space: c.GetSpace(), Raw: c.GetRaw(), Ignored: string(ignored)})
 	}
 	// S-11: an offer weaker than what was accepted before is refused, judged
 	// over all offers of the realm: order is not protected, presence is not

@@ -243,6 +243,24 @@ func TestJudgeRecordsWhyChallengesAreIgnored(t *testing.T) {
 	}
 }
 
+// TestJudgeBoundsWhatIsAsked: many large challenges cost an authenticator no
+// more than it can take (S-31).
+func TestJudgeBoundsWhatIsAsked(t *testing.T) {
+	var received []*messages.RecordedChallenge
+	for i := range 6 {
+		received = append(received, raw(origin, fmt.Sprintf(`Digest realm="r%d", nonce="n", opaque="%s"`, i, strings.Repeat("x", 5000))))
+	}
+	j := Judge(Policy{}, State{}, received, nil, 0, false)
+	for i, c := range j.Recorded {
+		if (c.GetIgnored() == "") != (i < 2) {
+			t.Errorf("challenge %d of 5 kB each: ignored %q", i, c.GetIgnored())
+		}
+	}
+	if j.Verdict != Ask {
+		t.Errorf("verdict %s", j.Verdict)
+	}
+}
+
 // TestJudgeLooksAtEight: fifty challenges cost as much as eight (S-31).
 func TestJudgeLooksAtEight(t *testing.T) {
 	var received []*messages.RecordedChallenge

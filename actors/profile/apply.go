@@ -41,7 +41,7 @@ func Apply(s State, event *messages.ProfileEvent) State {
 		s.RefreshWanted, s.Failures = true, 0
 	case *messages.ProfileEvent_SecuritySet:
 		set := e.SecuritySet
-		if s.Halted && set.GetRegistrationHandler() != s.Spec.RegistrationHandler {
+		if set.GetRegistrationHandler() != s.Spec.RegistrationHandler && (s.Halted || unanswered(s)) {
 			s = woken(s) // whoever answers next may know better
 		}
 		s.Spec.RegistrationHandler, s.Spec.SessionHandler = set.GetRegistrationHandler(), set.GetSessionHandler()
@@ -130,13 +130,22 @@ func applyChanged(s State, e *messages.ProfileChanged) State {
 	// Who answers next time does not touch the binding.
 	quiet := spec
 	quiet.RegistrationHandler, quiet.SessionHandler = s.Spec.RegistrationHandler, s.Spec.SessionHandler
-	if quiet != s.Spec || s.Halted {
+	if quiet != s.Spec || s.Halted || spec.RegistrationHandler != s.Spec.RegistrationHandler && unanswered(s) {
 		s = woken(s)
 		// The request that is out knows nothing of it.
 		s.RefreshWanted = s.RefreshWanted || s.Attempt.Open
 	}
 	s.Spec, s.Source, s.Row = spec, e.GetSource(), e.GetRow()
 	return s
+}
+
+// unanswered tells whether the profile waits because its handler gave no answer.
+func unanswered(s State) bool {
+	switch s.Reason {
+	case messages.ReasonHandler, messages.ReasonHandlerRefused, messages.ReasonMutation:
+		return !s.Attempt.Open && s.Failures > 0
+	}
+	return false
 }
 
 // woken returns the state with an attempt due at once.

@@ -239,7 +239,7 @@ var reasons = map[messages.Reason]string{
 	messages.ReasonHA1Mismatch:          "the stored HA1 is for another realm or algorithm",
 	messages.ReasonHandler:              "the handler did not answer in time or is gone",
 	messages.ReasonHandlerRefused:       "the handler refused",
-	messages.ReasonMutation:             "the handler's answer would change headers that it may not",
+	messages.ReasonMutation:             "the handler's answer cannot be used",
 	messages.ReasonBindingMissing:       "it was accepted, but our contact is not registered",
 	messages.ReasonProof:                "the registrar did not prove that it knows the secret",
 	messages.ReasonForbidden:            "the registrar forbids it",

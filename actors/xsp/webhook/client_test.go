@@ -38,7 +38,7 @@ func question(ref string) *messages.AuthChallenge {
 	return &messages.AuthChallenge{
 		Ref: ref, Purpose: messages.Purpose_REGISTRATION, ProfileId: "alice", Aor: "sip:alice@example.test",
 		Method: "REGISTER", RequestUri: "sip:example.test", StatusCode: 401, Round: 1,
-		Deadline: timestamppb.New(time.Now().Add(time.Minute)),
+		Deadline: timestamppb.New(time.Now().Add(time.Minute).Truncate(time.Second)),
 		Challenges: []*messages.Challenge{{
 			Space: messages.Space_ORIGIN, Scheme: "Digest", Realm: canary, NonceCount: 1,
 			Params: map[string]string{"nonce": canary}, Raw: `Digest realm="` + canary + `"`,

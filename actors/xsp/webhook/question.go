@@ -70,8 +70,9 @@ func encode(q *messages.AuthChallenge) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// timestamp spells a time as protojson does: RFC 3339 in UTC with 0, 3, 6 or 9
-// digits after the point, which every language's parser takes.
+// timestamp spells a time as the contract shows it: RFC 3339 in UTC, in whole
+// seconds, which every language can read. It is rounded up, so that a server
+// does not give up before the node does.
 func timestamp(at *timestamppb.Timestamp) (*string, error) {
 	if at == nil {
 		return nil, nil
@@ -79,15 +80,11 @@ func timestamp(at *timestamppb.Timestamp) (*string, error) {
 	if err := at.CheckValid(); err != nil {
 		return nil, fmt.Errorf("encode the deadline: %w", err)
 	}
-	layout := "2006-01-02T15:04:05.000000000Z"
-	switch nanos := at.GetNanos(); {
-	case nanos == 0:
-		layout = time.RFC3339
-	case nanos%1e6 == 0:
-		layout = "2006-01-02T15:04:05.000Z"
-	case nanos%1e3 == 0:
-		layout = "2006-01-02T15:04:05.000000Z"
+	const last = 253402300799 // the end of the year 9999, beyond which there is no spelling
+	seconds := at.GetSeconds()
+	if at.GetNanos() > 0 && seconds < last {
+		seconds++
 	}
-	text := at.AsTime().Format(layout)
+	text := time.Unix(seconds, 0).UTC().Format(time.RFC3339)
 	return &text, nil
 }

@@ -29,7 +29,7 @@ func (v value) secret() messages.Secret {
 	if !ok {
 		return messages.Secret{}
 	}
-	text := strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
+	text := strings.TrimRight(string(content), "\r\n") // as a shell's $(cat FILE) does
 	switch {
 	case text == "":
 		v.problem("the file is empty", "put the secret into it")

@@ -212,6 +212,8 @@ func urlFault(text string) string {
 		return "holds a user name or password, which belong into a file"
 	case u.Fragment != "":
 		return "has a fragment"
+	case u.Port() != "" && (checkPort(u.Port()) != nil || u.Port() == "0"):
+		return "has a port that is not a number from 1 to 65535"
 	}
 	return ""
 }

@@ -86,7 +86,7 @@ class Questions(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length[:6]) > 65536:
+        if not length.isdecimal() or len(length) > 6 or int(length) > 65536:
             self.close_connection = True
             return self.reply(413)
         body = self.rfile.read(int(length))
