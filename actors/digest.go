@@ -50,7 +50,7 @@ func (d *digestActor) consult(q *messages.AuthChallenge) (v *verdict) {
 	}
 	username := c.Username
 	if username == "" {
-		username = userPart(q.GetAor())
+		username = messages.UserPart(q.GetAor())
 	}
 	answer, refusal := digest.Answer(q, digest.Credential{Username: username, Password: c.Password, HA1: c.HA1},
 		func(_ int, sess bool, realm, nonce string) string {

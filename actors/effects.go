@@ -139,16 +139,7 @@ func ContactUser(s profile.Spec) string {
 	if s.ContactUser != "" {
 		return s.ContactUser
 	}
-	return userPart(s.AOR)
-}
-
-func userPart(aor string) string {
-	_, rest, _ := strings.Cut(aor, ":")
-	user, _, found := strings.Cut(rest, "@")
-	if !found {
-		return ""
-	}
-	return user
+	return messages.UserPart(s.AOR)
 }
 
 func without(tags, dropped []string) []string {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -23,7 +24,7 @@ const (
 func check(r *messages.SIPRequest) error {
 	fault := func(what string) error { return errors.New("request: " + what) }
 	switch {
-	case !isToken(r.Method):
+	case !challenge.IsToken(r.Method):
 		return fault("method is not a token")
 	case r.Method == "INVITE" || r.Method == "ACK" || r.Method == "CANCEL":
 		// Their transactions follow other rules (RFC 3261 §17.1.1, §9.1).
@@ -32,23 +33,23 @@ func check(r *messages.SIPRequest) error {
 		return fault("malformed Request-URI")
 	case r.Method == "REGISTER" && strings.IndexByte(r.RequestURI, '@') >= 0:
 		return fault("the Request-URI of a REGISTER must have no user part (RFC 3261 §10.2)")
-	case !isBracketable(r.From) || !isToken(r.FromTag):
+	case !isBracketable(r.From) || !challenge.IsToken(r.FromTag):
 		return fault("malformed From")
-	case !isBracketable(r.To) || r.ToTag != "" && !isToken(r.ToTag):
+	case !isBracketable(r.To) || r.ToTag != "" && !challenge.IsToken(r.ToTag):
 		return fault("malformed To")
-	case r.CallID == "" || !isFieldValue(r.CallID) || strings.ContainsAny(r.CallID, " \t,"):
+	case r.CallID == "" || !challenge.IsFieldValue(r.CallID) || strings.ContainsAny(r.CallID, " \t,"):
 		return fault("malformed Call-ID")
 	case r.CSeq >= 1<<31:
 		return fault("CSeq is not below 2**31 (RFC 3261 §8.1.1.5)")
 	case hasControl(r.ContactUser):
 		return fault("malformed contact user")
-	case slices.ContainsFunc(r.Supported, func(tag string) bool { return !isToken(tag) }):
+	case slices.ContainsFunc(r.Supported, func(tag string) bool { return !challenge.IsToken(tag) }):
 		return fault("malformed option tag")
-	case !isFieldValue(r.ContentType) || r.ContentType == "" && len(r.Body) > 0:
+	case !challenge.IsFieldValue(r.ContentType) || r.ContentType == "" && len(r.Body) > 0:
 		return fault("malformed Content-Type")
 	}
 	for _, route := range r.Route {
-		if n, ok := parseNameAddr(route); !ok || !isFieldValue(route) || !isBracketable(n.uri) {
+		if n, ok := parseNameAddr(route); !ok || !challenge.IsFieldValue(route) || !isBracketable(n.uri) {
 			return fault("malformed Route")
 		}
 	}
@@ -59,7 +60,7 @@ func check(r *messages.SIPRequest) error {
 // Request-Line.
 func isBracketable(uri string) bool {
 	scheme, rest, ok := strings.Cut(uri, ":")
-	return ok && isScheme(scheme) && rest != "" && isFieldValue(uri) && !strings.ContainsAny(uri, " \t<>\"")
+	return ok && isScheme(scheme) && rest != "" && challenge.IsFieldValue(uri) && !strings.ContainsAny(uri, " \t<>\"")
 }
 
 // template is a request without its Via, the only line in which the attempts

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -38,7 +39,7 @@ func bindings(m *message, ours uri, out *messages.SIPResponse) {
 			if u, err := parseURI(n.uri); err == nil && out.Contact == messages.ContactMissing && u.equal(ours) {
 				out.Contact, out.ContactExpires = messages.ContactOurs, expires
 			}
-			if len(out.Contacts) < maxContacts && isFieldValue(n.uri) {
+			if len(out.Contacts) < maxContacts && challenge.IsFieldValue(n.uri) {
 				out.Contacts = append(out.Contacts, messages.ContactBinding{URI: n.uri, Expires: expires})
 			}
 		}
@@ -78,7 +79,7 @@ func redirects(m *message) []string {
 				continue
 			}
 			u, err := parseURI(n.uri)
-			if err != nil || !isFieldValue(u.noHeader) ||
+			if err != nil || !challenge.IsFieldValue(u.noHeader) ||
 				slices.ContainsFunc(found, func(c choice) bool { return c.uri == u.noHeader }) {
 				continue
 			}

@@ -3,34 +3,15 @@ package sipadapter
 import (
 	"iter"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/sipmuster/muster/actors/challenge"
 )
-
-// isToken is the token of RFC 3261 §25.1.
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !isTokenByte(s[i]) {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func isTokenByte(c byte) bool {
-	return isAlphanum(c) || strings.IndexByte("-.!%*_+`'~", c) >= 0
-}
 
 func isAlphanum(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || isDigit(c)
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
-
-// isFieldValue tells whether s may stand in a header line as it is: UTF-8 and
-// no control byte but HTAB (S-51, S-52).
-func isFieldValue(s string) bool {
-	return !hasControl(s) && utf8.ValidString(s)
-}
 
 func hasControl(s string) bool {
 	for i := range len(s) {
@@ -103,7 +84,7 @@ func parameters(s string) iter.Seq2[string, string] {
 				s = ""
 			}
 			name, value, _ := strings.Cut(part, "=")
-			if name = trim(name); !isToken(name) {
+			if name = trim(name); !challenge.IsToken(name) {
 				continue
 			}
 			if !yield(strings.ToLower(name), unquote(trim(value))) {

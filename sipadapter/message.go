@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/actors/mutation"
 )
 
@@ -160,7 +161,7 @@ func (a *Adapter) parseRequest(raw []byte, stream bool) (*message, error) {
 // space between them (RFC 3261 §7.1).
 func (m *message) takeRequestLine(line string) bool {
 	parts := strings.Split(line, " ")
-	if len(parts) != 3 || parts[1] == "" || !isToken(parts[0]) || hasControl(parts[1]) {
+	if len(parts) != 3 || parts[1] == "" || !challenge.IsToken(parts[0]) || hasControl(parts[1]) {
 		return false
 	}
 	m.method, m.target, m.version = parts[0], parts[1], parts[2]
@@ -181,7 +182,7 @@ func (m *message) take(headers []sip.Header) error {
 			return errOversize
 		}
 		// sipgo ends lines at CR LF only, so a lone LF is still in there.
-		if strings.IndexByte(value, '\n') >= 0 || !isToken(h.Name()) {
+		if strings.IndexByte(value, '\n') >= 0 || !challenge.IsToken(h.Name()) {
 			fault = errMalformed
 			continue
 		}
@@ -246,7 +247,7 @@ func (m *message) cseq() (number uint32, method string, ok bool) {
 	}
 	n, ok := parseDigits(value[:end], 1<<31-1)
 	method = trim(value[end:])
-	return uint32(n), method, ok && isToken(method)
+	return uint32(n), method, ok && challenge.IsToken(method)
 }
 
 // tag reads the tag of a From or To value.

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sipmuster/muster/actors/challenge"
 )
 
 // Defaults, each with its source.
@@ -153,7 +155,7 @@ func (o Options) validate() (settings, error) {
 		}
 		s.advertise = adv
 	}
-	if !isFieldValue(o.UserAgent) {
+	if !challenge.IsFieldValue(o.UserAgent) {
 		fault("user agent: control characters are not allowed")
 	}
 	for name, d := range map[string]time.Duration{"T1": o.T1, "T2": o.T2, "T4": o.T4, "connection idle": o.ConnectionIdle} {

@@ -59,7 +59,7 @@ func challenges(m *message) []*messages.RecordedChallenge {
 			continue
 		}
 		for _, raw := range challenge.Split(f.value) {
-			if len(out) < maxChallenges && len(raw) <= maxChallengeSize && isFieldValue(raw) {
+			if len(out) < maxChallenges && len(raw) <= maxChallengeSize && challenge.IsFieldValue(raw) {
 				out = append(out, &messages.RecordedChallenge{Space: space, Raw: raw})
 			}
 		}
@@ -94,7 +94,7 @@ func serviceRoute(m *message) []string {
 	for value := range m.all("service-route") {
 		for element := range elements(value) {
 			n, ok := parseNameAddr(element)
-			if !ok || !isFieldValue(element) || !strings.Contains(element, "<") || len(routes) == maxServiceRoutes {
+			if !ok || !challenge.IsFieldValue(element) || !strings.Contains(element, "<") || len(routes) == maxServiceRoutes {
 				return nil
 			}
 			if _, err := parseURI(n.uri); err != nil {
@@ -111,7 +111,7 @@ func optionTags(m *message, name string) []string {
 	var tags []string
 	for value := range m.all(name) {
 		for element := range elements(value) {
-			if isToken(element) && len(tags) < maxOptionTags {
+			if challenge.IsToken(element) && len(tags) < maxOptionTags {
 				tags = append(tags, element)
 			}
 		}
@@ -134,7 +134,7 @@ func authInfo(m *message) []messages.AuthInfo {
 		default:
 			continue
 		}
-		if isFieldValue(f.value) && len(out) < maxAuthInfo && readAuthInfo(f.value, &info) {
+		if challenge.IsFieldValue(f.value) && len(out) < maxAuthInfo && readAuthInfo(f.value, &info) {
 			out = append(out, info)
 		}
 	}
@@ -146,7 +146,7 @@ func readAuthInfo(list string, info *messages.AuthInfo) bool {
 	for element := range elements(list) {
 		name, value, ok := strings.Cut(element, "=")
 		name = strings.ToLower(trim(name))
-		if !ok || !isToken(name) || seen[name] {
+		if !ok || !challenge.IsToken(name) || seen[name] {
 			return false
 		}
 		seen[name] = true

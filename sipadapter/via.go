@@ -3,6 +3,8 @@ package sipadapter
 import (
 	"strconv"
 	"strings"
+
+	"github.com/sipmuster/muster/actors/challenge"
 )
 
 // via is one Via value, read with more tolerance than sipgo has: white space
@@ -37,7 +39,7 @@ func parseVia(value string) (v via, rest string, ok bool) {
 	sentBy, params, _ := strings.Cut(value[end:], ";")
 	v.params = params
 	host, port, ok := cutPort(removeBlanks(sentBy))
-	if !ok || !isHost(host) || !isToken(v.transport) {
+	if !ok || !isHost(host) || !challenge.IsToken(v.transport) {
 		return via{}, rest, false
 	}
 	v.host = host

@@ -3,9 +3,9 @@ package aka
 import (
 	"encoding/base64"
 	"fmt"
-	"slices"
 	"strings"
 
+	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/actors/digest"
 	"github.com/sipmuster/muster/messages"
 )
@@ -55,7 +55,7 @@ func Answer(q *messages.AuthChallenge, s Subscriber, state State, open Open, cno
 	if s.Keys.Empty() || !validIMPI(s.IMPI) {
 		return refuse(string(messages.ReasonNoCredentials))
 	}
-	if !echoable(q.GetRequestUri()) {
+	if !challenge.IsFieldValue(q.GetRequestUri()) {
 		return refuse(string(messages.ReasonChallengeUnsupported))
 	}
 	chosen, reason := choose(q.GetChallenges(), s.V2Only)
@@ -69,7 +69,7 @@ func Answer(q *messages.AuthChallenge, s Subscriber, state State, open Open, cno
 		// The client nonce comes first: once the USIM has accepted a challenge,
 		// it must be answered or lost.
 		if o.qop != qopNone {
-			if c.cnonce = cnonce(); c.cnonce == "" || !echoable(c.cnonce) {
+			if c.cnonce = cnonce(); c.cnonce == "" || !challenge.IsFieldValue(c.cnonce) {
 				continue
 			}
 		}
@@ -111,7 +111,7 @@ func (out *Outcome) authenticate(s Subscriber, c *credentials) bool {
 // validIMPI refuses what would make H(user:realm:password) ambiguous (a colon,
 // DIG-13) or break the header.
 func validIMPI(name string) bool {
-	return name != "" && echoable(name) && !strings.Contains(name, ":")
+	return name != "" && challenge.IsFieldValue(name) && !strings.Contains(name, ":")
 }
 
 // credentials is one answer under way.
@@ -127,20 +127,14 @@ type credentials struct {
 	auts     string
 }
 
-// addTo adds the answer. The first header of a kind replaces what the request
-// carries, the others are lines of their own (RFC 3261 §20.7).
+// addTo adds the answer.
 func (c *credentials) addTo(a *messages.AuthAnswer) {
-	name, op := headerName(c.o.challenge.GetSpace()), messages.Op_SET
-	if slices.ContainsFunc(a.GetMutations(), func(m *messages.HeaderMutation) bool { return m.GetName() == name }) {
-		op = messages.Op_ADD
-	}
 	x := c.exchange()
 	response := ""
 	if c.finding != MACFailure {
 		response = digest.Response(x)
 	}
-	a.Answered = append(a.Answered, c.o.challenge.GetIndex())
-	a.Mutations = append(a.Mutations, &messages.HeaderMutation{Op: op, Name: name, Value: c.header(x, response)})
+	a.AddCredentials(c.o.challenge, c.header(x, response))
 	if c.finding != Accepted {
 		// Nobody can prove a secret that was not used: there is no proof to
 		// expect, and one made with the empty password must not count.
@@ -197,16 +191,5 @@ func (c *credentials) header(x digest.Exchange, response string) string {
 	return b.String()
 }
 
-// quote makes a quoted string (RFC 3261 §25.1, DIG-09).
-func quote(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for i := range len(s) {
-		if s[i] == '"' || s[i] == '\\' {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(s[i])
-	}
-	b.WriteByte('"')
-	return b.String()
-}
+// quote makes a quoted string.
+func quote(s string) string { return string(challenge.AppendQuoted(nil, s)) }

@@ -2,8 +2,9 @@ package aka
 
 import (
 	"strings"
-	"unicode/utf8"
 
+	"github.com/sipmuster/muster/actors/challenge"
+	"github.com/sipmuster/muster/actors/digest"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -104,17 +105,17 @@ next:
 func understand(ch *messages.Challenge) (choice, bool) {
 	params := ch.GetParams()
 	o := choice{challenge: ch}
-	if headerName(ch.GetSpace()) == "" || !strings.EqualFold(ch.GetScheme(), "Digest") {
+	if ch.GetSpace().CredentialsHeader() == "" || !strings.EqualFold(ch.GetScheme(), "Digest") {
 		return choice{}, false
 	}
-	if !echoable(params["nonce"]) || !echoable(ch.GetRealm()) || !echoable(params["opaque"]) {
+	if !challenge.IsFieldValue(params["nonce"]) || !challenge.IsFieldValue(ch.GetRealm()) || !challenge.IsFieldValue(params["opaque"]) {
 		return choice{}, false
 	}
 	var ok bool
 	if o.algorithm, ok = algorithmByName(params["algorithm"]); !ok {
 		return choice{}, false
 	}
-	if o.qop, ok = chooseQOP(params["qop"]); !ok {
+	if o.qop, ok = digest.ChooseQOP(params["qop"]); !ok {
 		return choice{}, false
 	}
 	var err error
@@ -122,46 +123,4 @@ func understand(ch *messages.Challenge) (choice, bool) {
 		return choice{}, false
 	}
 	return o, true
-}
-
-// chooseQOP prefers auth, which needs no body hash, then auth-int. A list with
-// unknown values only is not answerable (CHA-31); no list, or an empty one, is
-// the form without qop (CHA-32).
-func chooseQOP(offered string) (string, bool) {
-	if strings.Trim(offered, " \t,") == "" {
-		return qopNone, true
-	}
-	integrity := false
-	for v := range strings.SplitSeq(offered, ",") {
-		switch v = strings.Trim(v, " \t"); {
-		case strings.EqualFold(v, qopAuth):
-			return qopAuth, true
-		case strings.EqualFold(v, qopAuthInt):
-			integrity = true
-		}
-	}
-	return qopAuthInt, integrity
-}
-
-// headerName is the header that answers a challenge of the space (CHA-01).
-func headerName(s messages.Space) string {
-	switch s {
-	case messages.Space_ORIGIN:
-		return "Authorization"
-	case messages.Space_PROXY:
-		return "Proxy-Authorization"
-	default:
-		return ""
-	}
-}
-
-// echoable tells whether text of the peer may go into a quoted string of ours:
-// UTF-8 without control bytes but HTAB (S-51, S-52).
-func echoable(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' && s[i] != '\t' || s[i] == 0x7f {
-			return false
-		}
-	}
-	return utf8.ValidString(s)
 }

@@ -81,8 +81,7 @@ func (p *Provider) Answer(ctx context.Context, q *messages.AuthChallenge) (*mess
 			continue // refused
 		}
 		done[r] = true
-		a.Answered = append(a.Answered, w.challenge.GetIndex())
-		a.Mutations = append(a.Mutations, mutation(a.Mutations, w.challenge.GetSpace(), token))
+		a.AddCredentials(w.challenge, "Bearer "+token)
 	}
 	if len(a.Answered) == 0 {
 		return nil, firstOf(first, xsp.Refuse("no Bearer challenge", 0))
@@ -100,19 +99,6 @@ func firstOf(first, next error) error {
 		return first
 	}
 	return next
-}
-
-// mutation replaces what the request carries by the first answer of a kind and
-// adds the others as lines of their own (RFC 3261 §20.7, §20.28).
-func mutation(before []*messages.HeaderMutation, space messages.Space, token string) *messages.HeaderMutation {
-	m := &messages.HeaderMutation{Op: messages.Op_SET, Name: "Authorization", Value: "Bearer " + token}
-	if space == messages.Space_PROXY {
-		m.Name = "Proxy-Authorization"
-	}
-	if slices.ContainsFunc(before, func(b *messages.HeaderMutation) bool { return b.GetName() == m.Name }) {
-		m.Op = messages.Op_ADD
-	}
-	return m
 }
 
 // doubtOf judges only the challenges of the response at hand: a question also

@@ -336,7 +336,7 @@ func withNonce(raw, nonce string) (string, bool) {
 		out = append(out, p.Name...)
 		out = append(out, '=')
 		if p.Quoted {
-			out = quote(out, p.Value)
+			out = AppendQuoted(out, p.Value)
 		} else {
 			out = append(out, p.Value...)
 		}
@@ -347,18 +347,6 @@ func withNonce(raw, nonce string) (string, bool) {
 		return "", false
 	}
 	return renewed, true
-}
-
-// quote appends a quoted-string (RFC 3261 §25.1).
-func quote(out []byte, value string) []byte {
-	out = append(out, '"')
-	for i := range len(value) {
-		if value[i] == '"' || value[i] == '\\' {
-			out = append(out, '\\')
-		}
-		out = append(out, value[i])
-	}
-	return append(out, '"')
 }
 
 func firstIgnored(recorded []*messages.RecordedChallenge) string {

@@ -85,7 +85,7 @@ func Split(value string) []string {
 // parameter. A lone "auth" or "auth-int" is the rest of an unquoted qop list.
 func beginsChallenge(s string) bool {
 	s = strings.TrimLeft(s, " \t\r\n")
-	name := s[:tokenLength(s)]
+	name := s[:TokenLength(s)]
 	if name == "" || isQOPValue(name) {
 		return false
 	}
@@ -110,7 +110,7 @@ func Parse(raw string) (Parsed, error) {
 		return Parsed{}, errControl
 	}
 	rest := strings.Trim(raw, " \t")
-	n := tokenLength(rest)
+	n := TokenLength(rest)
 	if n == 0 || n < len(rest) && rest[n] != ' ' && rest[n] != '\t' {
 		return Parsed{}, errScheme
 	}
@@ -136,7 +136,7 @@ func (p *Parsed) parseParams(s string) error {
 		if len(p.Params) == parseMaxParams {
 			return errParams
 		}
-		n := tokenLength(s)
+		n := TokenLength(s)
 		if n == 0 {
 			return errName
 		}
@@ -371,23 +371,4 @@ func trimLeft(s string) string {
 		s = s[1:]
 	}
 	return s
-}
-
-// tokenLength counts the leading bytes of s that form a token (RFC 3261
-// §25.1).
-func tokenLength(s string) int {
-	for i := range len(s) {
-		if !isTokenByte(s[i]) {
-			return i
-		}
-	}
-	return len(s)
-}
-
-func isTokenByte(c byte) bool {
-	switch c {
-	case '-', '.', '!', '%', '*', '_', '+', '`', '\'', '~':
-		return true
-	}
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"strconv"
 
+	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -26,7 +27,7 @@ type CnonceSource = func(challengeIndex int, sess bool, realm, nonce string) str
 // why it can answer none. A refusal never asks for a retry: the same question
 // would be refused again.
 func Answer(q *messages.AuthChallenge, c Credential, cnonce CnonceSource) (*messages.AuthAnswer, *messages.Refusal) {
-	if !echoable(q.GetRequestUri()) {
+	if !challenge.IsFieldValue(q.GetRequestUri()) {
 		return nil, refuse(messages.ReasonChallengeUnsupported)
 	}
 	var room [4]choice
@@ -62,7 +63,7 @@ func answerOne(a *messages.AuthAnswer, q *messages.AuthChallenge, c Credential, 
 		proof.NonceCount = max(1, ch.GetNonceCount())
 		x.NC = string(appendCount(count[:0], proof.NonceCount))
 		x.Cnonce = cnonce(int(ch.GetIndex()), o.algorithm.sess, ch.GetRealm(), o.nonce)
-		if x.Cnonce == "" || !echoable(x.Cnonce) {
+		if x.Cnonce == "" || !challenge.IsFieldValue(x.Cnonce) {
 			return
 		}
 		proof.Cnonce = x.Cnonce
@@ -75,11 +76,7 @@ func answerOne(a *messages.AuthAnswer, q *messages.AuthChallenge, c Credential, 
 	if o.algorithm.sess {
 		x.HA1 = h.sumOf(x.HA1, x.Nonce, x.Cnonce)
 	}
-	name := headerName(ch.GetSpace())
-	a.Answered = append(a.Answered, ch.GetIndex())
-	a.Mutations = append(a.Mutations, &messages.HeaderMutation{
-		Op: opFor(a.Mutations, name), Name: name, Value: credentials(o, id, &x),
-	})
+	a.AddCredentials(ch, credentials(o, id, &x))
 	// AIN-03: the server proves itself by the same formula without a method;
 	// auth-int covers the body of its response, which is empty unless the
 	// response says otherwise.
@@ -89,31 +86,19 @@ func answerOne(a *messages.AuthAnswer, q *messages.AuthChallenge, c Credential, 
 	a.Proofs = append(a.Proofs, proof)
 }
 
-// opFor replaces what the request carries by the first answer of a kind and
-// adds the others as lines of their own: credentials are never joined by
-// commas (RFC 3261 §20.7, §20.28).
-func opFor(before []*messages.HeaderMutation, name string) messages.Op {
-	for _, m := range before {
-		if m.GetName() == name {
-			return messages.Op_ADD
-		}
-	}
-	return messages.Op_SET
-}
-
 // credentials is the header value. What is quoted and what is not is DIG-07;
 // realm, nonce, opaque and algorithm are echoed as received, each only if it
 // was (DIG-08, DIG-10).
 func credentials(o choice, id identity, x *Exchange) string {
 	var room [640]byte
 	b := append(room[:0], `Digest username=`...)
-	b = appendQuoted(b, id.sent)
+	b = challenge.AppendQuoted(b, id.sent)
 	b = append(b, `, realm=`...)
-	b = appendQuoted(b, o.challenge.GetRealm())
+	b = challenge.AppendQuoted(b, o.challenge.GetRealm())
 	b = append(b, `, nonce=`...)
-	b = appendQuoted(b, x.Nonce)
+	b = challenge.AppendQuoted(b, x.Nonce)
 	b = append(b, `, uri=`...)
-	b = appendQuoted(b, x.URI)
+	b = challenge.AppendQuoted(b, x.URI)
 	b = append(b, `, response="`...)
 	b = o.algorithm.hash.appendResponse(b, x)
 	b = append(b, '"')
@@ -124,7 +109,7 @@ func credentials(o choice, id identity, x *Exchange) string {
 	}
 	if o.qop != qopNone {
 		b = append(b, `, cnonce=`...)
-		b = appendQuoted(b, x.Cnonce)
+		b = challenge.AppendQuoted(b, x.Cnonce)
 		b = append(b, `, qop=`...)
 		b = append(b, x.QOP...)
 		b = append(b, `, nc=`...)
@@ -132,24 +117,12 @@ func credentials(o choice, id identity, x *Exchange) string {
 	}
 	if opaque, received := params["opaque"]; received {
 		b = append(b, `, opaque=`...)
-		b = appendQuoted(b, opaque)
+		b = challenge.AppendQuoted(b, opaque)
 	}
 	if id.userhash {
 		b = append(b, `, userhash=true`...)
 	}
 	return string(b)
-}
-
-// appendQuoted appends a quoted string (RFC 3261 §25.1, DIG-09).
-func appendQuoted(b []byte, s string) []byte {
-	b = append(b, '"')
-	for i := range len(s) {
-		if s[i] == '"' || s[i] == '\\' {
-			b = append(b, '\\')
-		}
-		b = append(b, s[i])
-	}
-	return append(b, '"')
 }
 
 // appendCount appends a nonce count: exactly eight lower-case hex digits

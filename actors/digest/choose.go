@@ -2,8 +2,8 @@ package digest
 
 import (
 	"strings"
-	"unicode/utf8"
 
+	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -63,7 +63,7 @@ func answersRealm(chosen []choice, ch *messages.Challenge) bool {
 
 // understand tells whether, and how, a challenge can be answered at all.
 func understand(ch *messages.Challenge) (choice, bool) {
-	if headerName(ch.GetSpace()) == "" || !strings.EqualFold(ch.GetScheme(), "Digest") {
+	if ch.GetSpace().CredentialsHeader() == "" || !strings.EqualFold(ch.GetScheme(), "Digest") {
 		return choice{}, false // CHA-27: Basic is one of them
 	}
 	params := ch.GetParams()
@@ -72,22 +72,22 @@ func understand(ch *messages.Challenge) (choice, bool) {
 	if o.algorithm, ok = algorithmByName(params["algorithm"]); !ok {
 		return choice{}, false
 	}
-	if o.qop, ok = chooseQOP(params["qop"]); !ok {
+	if o.qop, ok = ChooseQOP(params["qop"]); !ok {
 		return choice{}, false
 	}
 	if o.algorithm.sess && o.qop == qopNone {
 		return choice{}, false
 	}
-	if o.nonce == "" || !echoable(o.nonce) || !echoable(ch.GetRealm()) || !echoable(params["opaque"]) {
+	if o.nonce == "" || !challenge.IsFieldValue(o.nonce) || !challenge.IsFieldValue(ch.GetRealm()) || !challenge.IsFieldValue(params["opaque"]) {
 		return choice{}, false
 	}
 	return o, true
 }
 
-// chooseQOP prefers auth, which needs no body hash, then auth-int. A list with
+// ChooseQOP prefers auth, which needs no body hash, then auth-int. A list with
 // unknown values only is not answerable (CHA-31); no list, or an empty one, is
 // the form without qop (CHA-32).
-func chooseQOP(offered string) (string, bool) {
+func ChooseQOP(offered string) (string, bool) {
 	if strings.Trim(offered, " \t,") == "" {
 		return qopNone, true
 	}
@@ -101,32 +101,6 @@ func chooseQOP(offered string) (string, bool) {
 		}
 	}
 	return qopAuthInt, integrity
-}
-
-// headerName is the header that answers a challenge of the space (CHA-01).
-func headerName(s messages.Space) string {
-	switch s {
-	case messages.Space_ORIGIN:
-		return "Authorization"
-	case messages.Space_PROXY:
-		return "Proxy-Authorization"
-	default:
-		return ""
-	}
-}
-
-// echoable tells whether text of the peer may go into a quoted string of ours:
-// UTF-8 without control bytes but HTAB (S-51, S-52).
-func echoable(s string) bool {
-	ascii := true
-	for i := range len(s) {
-		c := s[i]
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-		ascii = ascii && c < utf8.RuneSelf
-	}
-	return ascii || utf8.ValidString(s)
 }
 
 // isHA1 tells whether the value can be a hash of the algorithm: the right

@@ -2,15 +2,16 @@ package digest
 
 import (
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/sipmuster/muster/actors/challenge"
 )
 
 // validUsername refuses what would make H(user:realm:password) ambiguous (a
 // colon, DIG-13) or break the header (S-52).
 func validUsername(name string) bool {
-	return echoable(name) && utf8.ValidString(name) && strings.IndexByte(name, ':') < 0
+	return challenge.IsFieldValue(name) && strings.IndexByte(name, ':') < 0
 }
 
 // identity is who answers one challenge: the name as hashed, the name as sent,

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -48,7 +48,7 @@ func checkOne(m *messages.HeaderMutation, extra []string) error {
 	if op != messages.Op_SET && op != messages.Op_ADD && op != messages.Op_REMOVE {
 		return errors.New("unknown operation")
 	}
-	if !isToken(m.GetName()) {
+	if !challenge.IsToken(m.GetName()) {
 		return notAToken(m.GetName())
 	}
 	name := Canonical(m.GetName())
@@ -56,7 +56,7 @@ func checkOne(m *messages.HeaderMutation, extra []string) error {
 	switch {
 	case !mutable(name, extra):
 		return fault("may not be changed")
-	case !isFieldValue(m.GetValue()):
+	case !challenge.IsFieldValue(m.GetValue()):
 		return fault("has a value with control characters or that is not UTF-8")
 	case isOptionList(name) && (op != messages.Op_ADD || m.GetValue() != secAgree):
 		return fault("may only have " + secAgree + " added")
@@ -80,15 +80,4 @@ func mutable(name string, extra []string) bool {
 // mutations are for.
 func isCredentials(name string) bool {
 	return name == authorization || name == proxyAuthorization
-}
-
-// isFieldValue tells whether s may stand in a header line as it is: UTF-8 and
-// no control byte but HTAB, so no folding either (S-51).
-func isFieldValue(s string) bool {
-	for i := range len(s) {
-		if s[i] < 0x20 && s[i] != '\t' || s[i] == 0x7f {
-			return false
-		}
-	}
-	return utf8.ValidString(s)
 }

@@ -33,7 +33,7 @@ func space(name string) messages.Space {
 // parameters, such as a Bearer token.
 func parse(value string) (challenge.Parsed, error) {
 	scheme, rest, _ := strings.Cut(strings.Trim(value, " \t"), " ")
-	if isToken(scheme) && isToken68(strings.Trim(rest, " \t")) {
+	if challenge.IsToken(scheme) && isToken68(strings.Trim(rest, " \t")) {
 		c := challenge.Parsed{Scheme: scheme}
 		if c.IsDigest() {
 			return challenge.Parsed{}, errNotCredentials

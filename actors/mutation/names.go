@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sipmuster/muster/actors/challenge"
 )
 
 // Canonical is the full header name in lower case; compact forms count (S-50).
@@ -107,7 +109,7 @@ func isOptionList(name string) bool {
 // Listable tells whether a configuration may list a header for an xSP, and the
 // error tells the operator why not.
 func Listable(name string) error {
-	if !isToken(name) {
+	if !challenge.IsToken(name) {
 		return fmt.Errorf("%.40q is not the name of a header (RFC 3261 §25.1)", name)
 	}
 	if strings.Contains(name, "*") {
@@ -153,28 +155,11 @@ func spelled(canonical string) string {
 // name begins with and no more: an authenticator that wrote a whole header
 // line into the name must not have its value logged.
 func notAToken(name string) error {
-	n := 0
-	for n < len(name) && isTokenByte(name[n]) {
-		n++
-	}
+	n := challenge.TokenLength(name)
 	if n == 0 {
 		return errors.New("the header name is not a token")
 	}
 	return fmt.Errorf("the header name that begins with %s is not a token", spelled(Canonical(name[:n])))
-}
-
-// isToken is the token of RFC 3261 §25.1.
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !isTokenByte(s[i]) {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func isTokenByte(c byte) bool {
-	return isAlphanum(c) || strings.IndexByte("-.!%*_+`'~", c) >= 0
 }
 
 func isAlphanum(c byte) bool {

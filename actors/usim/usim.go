@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/sipmuster/muster/actors/aka"
 	"github.com/sipmuster/muster/actors/xsp"
@@ -150,7 +149,7 @@ func (p *Provider) answer(ctx context.Context, q *messages.AuthChallenge, s subs
 	}
 	impi := s.IMPI
 	if impi == "" {
-		impi = userPart(q.GetAor())
+		impi = messages.UserPart(q.GetAor())
 	}
 	out := aka.Answer(q, aka.Subscriber{IMPI: impi, Keys: s.Keys, V2Only: s.V2Only, Delta: p.delta}, state, s.card.open, p.cnonce)
 	if out.State != state {
@@ -189,14 +188,4 @@ func (p *Provider) save(ctx context.Context, key string, state aka.State) error 
 		return fmt.Errorf("store the state of a usim: %w", err)
 	}
 	return nil
-}
-
-// userPart is the user of an AOR, as the DigestActor takes it.
-func userPart(aor string) string {
-	_, rest, _ := strings.Cut(aor, ":")
-	user, _, found := strings.Cut(rest, "@")
-	if !found {
-		return ""
-	}
-	return user
 }
