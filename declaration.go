@@ -12,6 +12,7 @@ import (
 
 	"github.com/sipmuster/muster/actors"
 	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/messages"
 )
 
 // normalised fills in what a declaration may leave out (design §9).
@@ -79,10 +80,10 @@ func rowOf(d actors.Declaration) string {
 	h := sha256.New()
 	// A row that leaves a handler to the registrar has the hash that it had when
 	// that meant digest, so that an older journal knows it again.
-	handlers := [2]string{cmp.Or(d.RegistrationHandler, "digest"), cmp.Or(d.SessionHandler, "digest")}
+	handlers := [2]string{cmp.Or(d.RegistrationHandler, messages.DigestHandler), cmp.Or(d.SessionHandler, messages.DigestHandler)}
 	fmt.Fprintf(h, "%q %q %q %q %d %q %q %t %t", d.AOR, d.Registrar, d.Username, d.ContactUser,
 		d.Expires/time.Second, handlers[0], handlers[1], d.NoRegister, d.Disabled)
-	if d.RegistrationHandler == "digest" || d.SessionHandler == "digest" {
+	if d.RegistrationHandler == messages.DigestHandler || d.SessionHandler == messages.DigestHandler {
 		fmt.Fprintf(h, " %q %q", d.RegistrationHandler, d.SessionHandler)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])

@@ -228,16 +228,10 @@ func (n *Node) registrarsInUse(ctx context.Context, desired Desired) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for name, count := range orphans {
-		if n.ready.Load() {
-			errs = append(errs, fmt.Errorf("registrars.%s: still used by %d profiles that were added through the API; remove or change them first", name, count))
-			continue
-		}
+	return n.stillUsed(orphans, "registrars", "that were added through the API; remove or change them first", func(name string, profiles int) {
 		n.log.Warn("profiles that were added through the API name a registrar that is not configured; they stay unregistered",
-			"registrar", name, "profiles", count)
-	}
-	return errors.Join(errs...)
+			"registrar", name, "profiles", profiles)
+	})
 }
 
 // declareAll gives declarations to the farm and says which were not applied.

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 
 	"github.com/sipmuster/muster/actors"
 	"github.com/sipmuster/muster/actors/profile"
 	"github.com/sipmuster/muster/actors/xsp"
+	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/store"
 )
 
@@ -46,41 +47,70 @@ func (v vault) Put(ctx context.Context, key string, value []byte) error {
 
 // xspsInUse refuses to drop an xSP that somebody has chosen through the API.
 func (n *Node) xspsInUse(ctx context.Context, desired Desired) error {
-	known := map[string]bool{"digest": true}
-	for _, x := range desired.XSPs {
-		known[x.Name] = true
+	known := append(xspNames(desired.XSPs), messages.DigestHandler)
+	type user struct {
+		fromFile bool
+		row      string
+		lost     []string
 	}
-	rows := make(map[string]string, len(desired.Profiles))
-	for _, d := range desired.Profiles {
-		d = normalised(d)
-		rows[d.ID] = rowOf(d)
-	}
-	orphans := map[string]int{}
+	users := map[string]user{} // few: rows are hashed for these only
 	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
-		// A row that changed says anew who answers, and one that is gone takes its
-		// profile along. One that did not change leaves what an operator chose.
-		if row, listed := rows[id]; !s.Exists() || listed && row != s.Row || !listed && s.Source == sourceFile {
+		if !s.Exists() {
 			return
 		}
+		var lost []string
 		for _, handler := range []string{s.Spec.RegistrationHandler, s.Spec.SessionHandler} {
-			for _, name := range profile.Chain(handler) {
-				if !known[name] {
-					orphans[name]++
+			for _, name := range messages.Handlers(handler) {
+				if !slices.Contains(known, name) {
+					lost = append(lost, name)
 				}
 			}
 		}
+		if len(lost) > 0 {
+			users[id] = user{s.Source == sourceFile, s.Row, lost}
+		}
 	})
-	if err != nil {
+	if err != nil || len(users) == 0 {
 		return err
 	}
+	// A row that changed says anew who answers, and one that is gone takes its
+	// profile along. One that did not change leaves what an operator chose.
+	listed := map[string]bool{}
+	for _, d := range desired.Profiles {
+		d = normalised(d)
+		if u, uses := users[d.ID]; uses {
+			listed[d.ID] = true
+			if rowOf(d) != u.row {
+				delete(users, d.ID)
+			}
+		}
+	}
+	orphans := map[string]int{}
+	for id, u := range users {
+		if u.fromFile && !listed[id] {
+			continue
+		}
+		for _, name := range u.lost {
+			orphans[name]++
+		}
+	}
+	return n.stillUsed(orphans, "xsp", "whose handlers were chosen through the API; change those first", func(name string, profiles int) {
+		n.log.Warn("handlers that were chosen through the API name an xSP that is not configured; those challenges stay unanswered",
+			"xsp", name, "profiles", profiles)
+	})
+}
+
+// stillUsed refuses what is used and not configured any more: count by name in a
+// section of the configuration. At the start nothing can be refused, and it only
+// warns.
+func (n *Node) stillUsed(orphans map[string]int, section, how string, warn func(name string, profiles int)) error {
 	var errs []error
 	for name, count := range orphans {
 		if n.ready.Load() {
-			errs = append(errs, fmt.Errorf("xsp.%s: still used by %d profiles whose handlers were chosen through the API; change those first", name, count))
+			errs = append(errs, fmt.Errorf("%s.%s: still used by %d profiles %s", section, name, count, how))
 			continue
 		}
-		n.log.Warn("handlers that were chosen through the API name an xSP that is not configured; those challenges stay unanswered",
-			"xsp", name, "profiles", count)
+		warn(name, count)
 	}
 	return errors.Join(errs...)
 }
@@ -88,9 +118,7 @@ func (n *Node) xspsInUse(ctx context.Context, desired Desired) error {
 // closeXSPs closes authenticators that were not put into force.
 func closeXSPs(xs []actors.XSP) {
 	for _, x := range xs {
-		if c, ok := x.Authenticator.(io.Closer); ok {
-			_ = c.Close()
-		}
+		_ = x.Close()
 	}
 }
 

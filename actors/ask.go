@@ -15,9 +15,6 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// digestHandler is the name of the DigestActor.
-const digestHandler = "digest"
-
 // question is an AuthChallenge that is out.
 type question struct {
 	ref     string
@@ -47,7 +44,7 @@ func (a *profileActor) ask(ctx actor.Context, e profile.AskCredentials) {
 		return
 	}
 	deadline := now.Add(digestLimit)
-	if e.Handler != digestHandler {
+	if e.Handler != messages.DigestHandler {
 		deadline = s.Attempt.AnswerBy
 		a.pause()
 		self, root := a.self, a.farm.root
@@ -110,8 +107,8 @@ func (a *profileActor) judged(ctx actor.Context, v *verdict) {
 	}
 	elapsed := time.Since(q.asked)
 	a.farm.tallies.of(a.state.Spec.Registrar, q.handler).add(v.outcome, elapsed)
-	if q.handler == digestHandler { // an xSP's actor has counted it
-		a.farm.observer.ChallengeAnswered(digestHandler, v.outcome, elapsed)
+	if q.handler == messages.DigestHandler { // an xSP's actor has counted it
+		a.farm.observer.ChallengeAnswered(messages.DigestHandler, v.outcome, elapsed)
 	}
 	switch {
 	case v.answer != nil:
@@ -124,7 +121,7 @@ func (a *profileActor) judged(ctx actor.Context, v *verdict) {
 		})
 	case v.refusal != nil:
 		reason, wait := messages.ReasonHandlerRefused, time.Duration(-1)
-		if q.handler == digestHandler {
+		if q.handler == messages.DigestHandler {
 			reason = messages.Reason(v.refusal.Reason)
 		}
 		if v.refusal.RetryAfter > 0 {

@@ -32,7 +32,7 @@ func (d *digestActor) Receive(ctx actor.Context) {
 		return
 	}
 	v := d.consult(q)
-	v.ref, v.handler = q.GetRef(), digestHandler
+	v.ref, v.handler = q.GetRef(), messages.DigestHandler
 	ctx.Respond(v)
 }
 

@@ -316,7 +316,7 @@ func (f *Farm) eachGate(do func(name string, r registrar)) {
 
 // handler finds an authenticator by name.
 func (f *Farm) handler(name string) (*actor.PID, bool) {
-	if name == digestHandler {
+	if name == messages.DigestHandler {
 		return f.digests, true
 	}
 	pid, ok := f.xsps.Load().pids[name]

@@ -323,8 +323,8 @@ func (f *Farm) Registrars(ctx context.Context) ([]RegistrarView, error) {
 		v := RegistrarView{
 			Name: name, URI: r.config.URI, Profiles: map[string]int{}, Waiting: g.waiting, InFlight: g.inFlight,
 			Rate: cmp.Or(r.config.Rate, defaultRate), Concurrency: cmp.Or(r.config.Concurrency, defaultConcurrency),
-			State: g.state, RegistrationHandler: cmp.Or(r.config.RegistrationHandler, digestHandler),
-			SessionHandler: cmp.Or(r.config.SessionHandler, digestHandler), Answers: f.tallies.view(name),
+			State: g.state, RegistrationHandler: cmp.Or(r.config.RegistrationHandler, messages.DigestHandler),
+			SessionHandler: cmp.Or(r.config.SessionHandler, messages.DigestHandler), Answers: f.tallies.view(name),
 		}
 		for _, state := range States() {
 			v.Profiles[state] = counts[name][state]
@@ -382,8 +382,8 @@ func (f *Farm) view(id string, s profile.State, waiting bool) ProfileView {
 	if v.SessionHandler == "" {
 		v.Inherited = append(v.Inherited, "session_handler")
 	}
-	v.RegistrationHandler = cmp.Or(v.RegistrationHandler, r.config.RegistrationHandler, digestHandler)
-	v.SessionHandler = cmp.Or(v.SessionHandler, r.config.SessionHandler, digestHandler)
+	v.RegistrationHandler = cmp.Or(v.RegistrationHandler, r.config.RegistrationHandler, messages.DigestHandler)
+	v.SessionHandler = cmp.Or(v.SessionHandler, r.config.SessionHandler, messages.DigestHandler)
 	if s.Bound() {
 		v.ExpiresAt = utc(s.Binding.Until)
 	}

@@ -143,9 +143,7 @@ func (x *xspActor) end() {
 	for _, c := range x.retired {
 		c()
 	}
-	if c, ok := x.auth.(io.Closer); ok {
-		_ = c.Close()
-	}
+	_ = closeAuthenticator(x.auth)
 }
 
 func (x *xspActor) timeout() time.Duration {

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"io"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -32,6 +33,17 @@ type XSP struct {
 	// Headers are those that its answers may change besides Authorization and
 	// Proxy-Authorization; see mutation.Listable.
 	Headers []string
+}
+
+// Close closes the authenticator of an xSP that no node has taken over.
+func (x XSP) Close() error { return closeAuthenticator(x.Authenticator) }
+
+// closeAuthenticator closes one that is an io.Closer.
+func closeAuthenticator(a xsp.Authenticator) error {
+	if c, ok := a.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // XSPView is an xSP as the API shows it. The counts are of this node since it

@@ -2,10 +2,8 @@ package actors
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -22,18 +20,18 @@ type actorAuthenticator struct {
 	replies *actor.PID
 
 	mu  sync.Mutex
-	out map[string]chan any
+	out map[string]chan *messages.AuthReply
 }
 
 func newActorAuthenticator(system *actor.ActorSystem, pid *actor.PID, token string) *actorAuthenticator {
-	a := &actorAuthenticator{system: system, pid: pid, out: map[string]chan any{}}
+	a := &actorAuthenticator{system: system, pid: pid, out: map[string]chan *messages.AuthReply{}}
 	a.replies, _ = system.ProcessRegistry.Add(a, "xsp-replies-"+token)
 	return a
 }
 
 // Answer implements xsp.Authenticator.
 func (a *actorAuthenticator) Answer(ctx context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
-	reply := make(chan any, 1)
+	reply := make(chan *messages.AuthReply, 1)
 	a.mu.Lock()
 	a.out[q.GetRef()] = reply
 	a.mu.Unlock()
@@ -42,22 +40,13 @@ func (a *actorAuthenticator) Answer(ctx context.Context, q *messages.AuthChallen
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case m := <-reply:
-		switch m := m.(type) {
-		case *messages.AuthAnswer:
-			return m, nil
-		case *messages.AuthRefusal:
-			return nil, &xsp.Refusal{
-				Reason:     m.GetRefusal().GetReason(),
-				RetryAfter: time.Duration(m.GetRefusal().GetRetryAfterSeconds()) * time.Second,
-			}
-		}
-		return nil, errors.New("unknown reply")
+	case r := <-reply:
+		return xsp.Unpack(q, r)
 	}
 }
 
 // take removes a question, so that only the first reply finds it.
-func (a *actorAuthenticator) take(ref string) (chan any, bool) {
+func (a *actorAuthenticator) take(ref string) (chan *messages.AuthReply, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	reply, ok := a.out[ref]
@@ -67,16 +56,13 @@ func (a *actorAuthenticator) take(ref string) (chan any, bool) {
 
 // SendUserMessage implements actor.Process.
 func (a *actorAuthenticator) SendUserMessage(_ *actor.PID, message any) {
-	var ref string
 	m := actor.UnwrapEnvelopeMessage(message)
-	switch m := m.(type) {
-	case *messages.AuthAnswer:
-		ref = m.GetRef()
-	case *messages.AuthRefusal:
-		ref = m.GetRef()
+	r, ok := xsp.FromMessage(m)
+	if _, forWires := m.(*messages.AuthReply); !ok || forWires {
+		return
 	}
-	if reply, ok := a.take(ref); ok {
-		reply <- m
+	if reply, asked := a.take(r.GetRef()); asked {
+		reply <- r
 	}
 }
 

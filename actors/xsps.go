@@ -13,8 +13,8 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	"github.com/sipmuster/muster/actors/profile"
 	"github.com/sipmuster/muster/actors/xsp"
+	"github.com/sipmuster/muster/messages"
 )
 
 // xspTable is the xSPs in force. It is replaced as a whole.
@@ -23,10 +23,9 @@ type xspTable struct {
 	headers map[string][]string
 	// limits is how long each may take, for the cores.
 	limits map[string]time.Duration
+	// names are those of all, sorted.
+	names []string
 }
-
-// maxChain bounds the handlers of one profile.
-const maxChain = 4
 
 // CheckHandler tells what is wrong with the name of a handler or a chain of
 // them, or nil; xsps are the names besides digest. Empty is the registrar's
@@ -35,13 +34,13 @@ func CheckHandler(handler string, xsps []string) error {
 	if handler == "" {
 		return nil
 	}
-	chain := profile.Chain(handler)
-	if len(chain) > maxChain {
-		return fmt.Errorf("is a chain of %d handlers, at most %d are allowed", len(chain), maxChain)
+	chain := messages.Handlers(handler)
+	if len(chain) > messages.MaxHandlers {
+		return fmt.Errorf("is a chain of %d handlers, at most %d are allowed", len(chain), messages.MaxHandlers)
 	}
 	for i, name := range chain {
-		if name != digestHandler && !slices.Contains(xsps, name) {
-			return fmt.Errorf("%q is not available; known are %s", xsp.Printable(name), strings.Join(append([]string{digestHandler}, xsps...), ", "))
+		if name != messages.DigestHandler && !slices.Contains(xsps, name) {
+			return fmt.Errorf("%q is not available; known are %s", xsp.Printable(name), strings.Join(append([]string{messages.DigestHandler}, xsps...), ", "))
 		}
 		if slices.Contains(chain[:i], name) {
 			return fmt.Errorf("%q stands there twice", name)
@@ -52,7 +51,7 @@ func CheckHandler(handler string, xsps []string) error {
 
 // reservedNames are the built-in handler, and the label value of metrics for
 // what is not configured.
-var reservedNames = []string{digestHandler, "other"}
+var reservedNames = []string{messages.DigestHandler, "other"}
 
 // Check tells what is wrong with the configuration of an xSP, or nil.
 func (x XSP) Check() error {
@@ -111,6 +110,7 @@ func (f *Farm) SetXSPs(xs []XSP) error {
 		props := actor.PropsFromProducer(func() actor.Actor { return a }, actor.WithSupervisor(xspSupervision{farm: f, name: x.Name}))
 		next.pids[x.Name] = f.root.Spawn(props)
 	}
+	next.names = slices.Sorted(maps.Keys(next.pids))
 	f.xsps.Store(next)
 	for name, pid := range old.pids {
 		if next.pids[name] == nil {
@@ -128,7 +128,7 @@ func (f *Farm) keep(k xsp.Keeper, name string) error {
 }
 
 // XSPNames are the names of the xSPs in force, sorted.
-func (f *Farm) XSPNames() []string { return slices.Sorted(maps.Keys(f.xsps.Load().pids)) }
+func (f *Farm) XSPNames() []string { return f.xsps.Load().names }
 
 // XSPs returns every xSP, in the order of the names.
 func (f *Farm) XSPs(ctx context.Context) ([]XSPView, error) {
@@ -136,10 +136,10 @@ func (f *Farm) XSPs(ctx context.Context) ([]XSPView, error) {
 		return nil, ErrStopping
 	}
 	views := []XSPView{}
-	pids := f.xsps.Load().pids
-	for _, name := range slices.Sorted(maps.Keys(pids)) {
+	table := f.xsps.Load()
+	for _, name := range table.names {
 		reply := make(chan XSPView, 1)
-		f.root.Send(pids[name], &xspStatus{reply: reply})
+		f.root.Send(table.pids[name], &xspStatus{reply: reply})
 		select {
 		case v := <-reply:
 			views = append(views, v)

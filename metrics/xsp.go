@@ -4,10 +4,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-)
 
-// digestHandler is the authenticator that every node has.
-const digestHandler = "digest"
+	"github.com/sipmuster/muster/messages"
+)
 
 // handler holds the resolved series of one authenticator.
 type handler struct {
@@ -39,8 +38,8 @@ func (m *Metrics) SetXSPs(names []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := map[string]*handler{
-		other:         m.newHandler(other, nil),
-		digestHandler: m.newHandler(digestHandler, nil),
+		other:                  m.newHandler(other, nil),
+		messages.DigestHandler: m.newHandler(messages.DigestHandler, nil),
 	}
 	for _, name := range names {
 		g := &gate{

@@ -1,33 +1,17 @@
 package profile
 
 import (
-	"strings"
 	"time"
 
 	"github.com/sipmuster/muster/messages"
 )
 
-// digestHandler is the name of the DigestActor.
-const digestHandler = "digest"
-
-// handlerSeparator stands between the handlers of a chain.
-const handlerSeparator = ">"
-
-// Chain splits the name of a handler: the first is asked, and the next when
-// one refuses for good. Empty means the DigestActor.
-func Chain(handler string) []string {
-	if handler == "" {
-		return []string{digestHandler}
-	}
-	return strings.Split(handler, handlerSeparator)
-}
-
 // chain is who answers for this profile's registrations.
 func (st *step) chain() []string {
 	if own := st.state.Spec.RegistrationHandler; own != "" {
-		return Chain(own)
+		return messages.Handlers(own)
 	}
-	return Chain(st.policy.RegistrationHandler)
+	return messages.Handlers(st.policy.RegistrationHandler)
 }
 
 // next is the handler behind one that refused, or "".
@@ -46,13 +30,13 @@ func (st *step) next(handler string) string {
 // so.
 func (st *step) mayAskEarly() bool {
 	first := st.chain()[0]
-	return first == digestHandler || first == st.state.EarlyHandler
+	return first == messages.DigestHandler || first == st.state.EarlyHandler
 }
 
 // answerBy is when a handler that is asked now counts as silent; 0 for the
 // DigestActor.
 func (st *step) answerBy(handler string) int64 {
-	if handler == digestHandler {
+	if handler == messages.DigestHandler {
 		return 0
 	}
 	return toMS(st.in.Now.Add(st.policy.answerLimit(handler)))
@@ -62,7 +46,7 @@ func (st *step) answerBy(handler string) int64 {
 func (st *step) askingTime() time.Duration {
 	var total time.Duration
 	for _, handler := range st.chain() {
-		if handler != digestHandler {
+		if handler != messages.DigestHandler {
 			total += st.policy.answerLimit(handler)
 		}
 	}
@@ -79,7 +63,7 @@ func (st *step) ask(status uint32, rejected bool) {
 // recorded, the host takes one answer per question.
 func (st *step) waitsFor(handler string) bool {
 	a := st.state.Attempt
-	return len(a.Answers) > 0 && handler == a.Handler && (handler == digestHandler || !a.AnswerBy.IsZero())
+	return len(a.Answers) > 0 && handler == a.Handler && (handler == messages.DigestHandler || !a.AnswerBy.IsZero())
 }
 
 // offered: the authenticator answered, and the request can leave.
@@ -94,7 +78,7 @@ func (st *step) offered(cmd CredentialsOffered) {
 		})
 		return
 	}
-	if cmd.Handler != digestHandler || len(cmd.Unanswered) > 0 {
+	if cmd.Handler != messages.DigestHandler || len(cmd.Unanswered) > 0 {
 		st.record(&messages.CredentialsSupplied{
 			Attempt: cmd.Attempt, Handler: cmd.Handler, ElapsedMs: uint32(cmd.Elapsed.Milliseconds()),
 			Unanswered: cmd.Unanswered, Headers: cmd.Headers, Preemptive: cmd.Preemptive, Continues: cmd.Continues,

@@ -127,7 +127,7 @@ func (st *step) challenged(r *messages.SIPResponse) {
 // acceptable that whoever is asked may know: an xSP decides for itself.
 func (st *step) challengePolicy() challenge.Policy {
 	p := st.policy.Challenge
-	if chain := st.chain(); len(p.Algorithms) == 0 && len(chain) == 1 && chain[0] == digestHandler {
+	if chain := st.chain(); len(p.Algorithms) == 0 && len(chain) == 1 && chain[0] == messages.DigestHandler {
 		p.Algorithms = digestAlgorithms
 	}
 	return p

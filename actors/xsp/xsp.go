@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -76,10 +78,7 @@ func Unpack(q *messages.AuthChallenge, r *messages.AuthReply) (*messages.AuthAns
 	if refusal := r.GetRefusal(); refusal != nil {
 		return nil, refusalOf(refusal)
 	}
-	return &messages.AuthAnswer{
-		Ref: r.GetRef(), Answered: r.GetAnswered(), Mutations: r.GetMutations(),
-		Proofs: r.GetProofs(), Preemptive: r.GetPreemptive(), Continues: r.GetContinues(),
-	}, nil
+	return answerOf(r), nil
 }
 
 // Pack is the reply that an xSP sends for what Answer returned. Only a refusal
@@ -93,10 +92,51 @@ func Pack(q *messages.AuthChallenge, a *messages.AuthAnswer, err error) (r *mess
 	case err != nil || a == nil:
 		return nil, false
 	}
+	r = replyOf(a)
+	r.Ref = q.GetRef()
+	return r, true
+}
+
+// FromMessage is the reply that an actor's message is: AuthAnswer, AuthRefusal
+// or AuthReply. A refusal without a word is one, too.
+func FromMessage(m any) (r *messages.AuthReply, ok bool) {
+	switch m := m.(type) {
+	case *messages.AuthAnswer:
+		return replyOf(m), true
+	case *messages.AuthRefusal:
+		r := &messages.AuthReply{Ref: m.GetRef(), Refusal: m.GetRefusal()}
+		if r.Refusal == nil {
+			r.Refusal = &messages.Refusal{}
+		}
+		return r, true
+	case *messages.AuthReply:
+		return m, true
+	}
+	return nil, false
+}
+
+// ToMessage is the message that an actor sends for a reply: *messages.AuthAnswer
+// or *messages.AuthRefusal.
+func ToMessage(r *messages.AuthReply) proto.Message {
+	if r.GetRefusal() != nil {
+		return &messages.AuthRefusal{Ref: r.GetRef(), Refusal: r.GetRefusal()}
+	}
+	return answerOf(r)
+}
+
+// answerOf and replyOf are the only places that know the fields of both.
+func answerOf(r *messages.AuthReply) *messages.AuthAnswer {
+	return &messages.AuthAnswer{
+		Ref: r.GetRef(), Answered: r.GetAnswered(), Mutations: r.GetMutations(),
+		Proofs: r.GetProofs(), Preemptive: r.GetPreemptive(), Continues: r.GetContinues(),
+	}
+}
+
+func replyOf(a *messages.AuthAnswer) *messages.AuthReply {
 	return &messages.AuthReply{
-		Ref: q.GetRef(), Answered: a.GetAnswered(), Mutations: a.GetMutations(),
+		Ref: a.GetRef(), Answered: a.GetAnswered(), Mutations: a.GetMutations(),
 		Proofs: a.GetProofs(), Preemptive: a.GetPreemptive(), Continues: a.GetContinues(),
-	}, true
+	}
 }
 
 // Proto is the refusal as a message, with its time in whole seconds, rounded

@@ -7,14 +7,8 @@ import (
 	"strings"
 
 	"github.com/sipmuster/muster/actors"
+	"github.com/sipmuster/muster/messages"
 )
-
-// DigestHandler is the name of the built-in handler; no xSP may have it.
-const DigestHandler = "digest"
-
-// MaxHandlers is how many handlers a chain may name. Each that refuses takes its
-// time, while the nonce grows old and the registrar waits.
-const MaxHandlers = 4
 
 // HandlerMend says how a handler is written, for faults.
 const HandlerMend = "write digest, the name of an xSP, or a chain of at most 4 such as token-service>digest"
@@ -29,9 +23,9 @@ func Handlers(text string) ([]string, error) {
 	if text == "" {
 		return nil, nil
 	}
-	names := strings.Split(text, ">")
-	if len(names) > MaxHandlers {
-		return nil, errors.New("names more than " + strconv.Itoa(MaxHandlers) + " handlers")
+	names := messages.Handlers(text)
+	if len(names) > messages.MaxHandlers {
+		return nil, errors.New("names more than " + strconv.Itoa(messages.MaxHandlers) + " handlers")
 	}
 	for i, name := range names {
 		if name == "" {
@@ -50,7 +44,7 @@ func Handlers(text string) ([]string, error) {
 // UnknownHandler finds the first of the handlers that is not known, and words
 // it: the fault names those that are. xsps are the configured ones.
 func UnknownHandler(handlers, xsps []string) (Fault, bool) {
-	known := append([]string{DigestHandler}, xsps...)
+	known := append([]string{messages.DigestHandler}, xsps...)
 	for _, name := range handlers {
 		if slices.Contains(known, name) {
 			continue

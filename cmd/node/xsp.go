@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 
 	"github.com/sipmuster/muster/actors"
@@ -70,9 +69,7 @@ func (m *xspMaker) build(list []config.XSP) ([]actors.XSP, error) {
 func closeAll(built []actors.XSP) error {
 	var errs []error
 	for _, x := range built {
-		if c, ok := x.Authenticator.(io.Closer); ok {
-			errs = append(errs, c.Close())
-		}
+		errs = append(errs, x.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -217,31 +217,21 @@ func (e *Endpoint) unqueue(o *outgoing) {
 
 // decodeReply reads the three messages that answer a question.
 func decodeReply(m *envelope) (*messages.AuthReply, bool) {
+	var reply proto.Message
 	switch m.typeName {
 	case "muster.v1.AuthAnswer":
-		var a messages.AuthAnswer
-		if !decode(m, &a) {
-			return nil, false
-		}
-		return &messages.AuthReply{
-			Ref: a.GetRef(), Answered: a.GetAnswered(), Mutations: a.GetMutations(),
-			Proofs: a.GetProofs(), Preemptive: a.GetPreemptive(), Continues: a.GetContinues(),
-		}, true
+		reply = &messages.AuthAnswer{}
 	case "muster.v1.AuthRefusal":
-		var r messages.AuthRefusal
-		if !decode(m, &r) {
-			return nil, false
-		}
-		reply := &messages.AuthReply{Ref: r.GetRef(), Refusal: r.GetRefusal()}
-		if reply.Refusal == nil {
-			reply.Refusal = &messages.Refusal{} // without a reason it is one, too
-		}
-		return reply, true
+		reply = &messages.AuthRefusal{}
 	case "muster.v1.AuthReply":
-		var r messages.AuthReply
-		return &r, decode(m, &r)
+		reply = &messages.AuthReply{}
+	default:
+		return nil, false
 	}
-	return nil, false
+	if !decode(m, reply) {
+		return nil, false
+	}
+	return xsp.FromMessage(reply)
 }
 
 func decode(m *envelope, into proto.Message) bool {

@@ -233,13 +233,7 @@ func (s *Server) answer(ctx context.Context, q *messages.AuthChallenge, to *acto
 	if _, known := s.expects(to.GetAddress()); !known || ctx.Err() != nil {
 		return // nobody waits
 	}
-	var message proto.Message = &messages.AuthAnswer{
-		Ref: r.GetRef(), Answered: r.GetAnswered(), Mutations: r.GetMutations(),
-		Proofs: r.GetProofs(), Preemptive: r.GetPreemptive(), Continues: r.GetContinues(),
-	}
-	if r.GetRefusal() != nil {
-		message = &messages.AuthRefusal{Ref: r.GetRef(), Refusal: r.GetRefusal()}
-	}
+	message := xsp.ToMessage(r)
 	if proto.Size(message) > maxAnswer {
 		s.log.Warn("the answer is too large for a node", "ref", q.GetRef(), "bytes", proto.Size(message))
 		return

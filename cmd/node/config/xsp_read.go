@@ -17,6 +17,7 @@ import (
 	"github.com/sipmuster/muster/actors/xsp/remotexsp"
 	"github.com/sipmuster/muster/admin"
 	"github.com/sipmuster/muster/admin/declare"
+	"github.com/sipmuster/muster/messages"
 )
 
 // What an xSP has when its entry does not say, and what it may have. An answer
@@ -61,7 +62,7 @@ type xspEntry struct {
 
 func (l *loader) readXSPs(v value) {
 	v.named(func(name string, key, entry value) {
-		if name == declare.DigestHandler {
+		if name == messages.DigestHandler {
 			key.problem("digest is the name of the built-in handler", "choose another name")
 		}
 		if name == "other" {
@@ -71,7 +72,7 @@ func (l *loader) readXSPs(v value) {
 			Name: name, Timeout: defaultTimeout, Concurrency: defaultConcurrency,
 		}}
 		x.read(entry)
-		if name != declare.DigestHandler {
+		if name != messages.DigestHandler {
 			l.xsps = append(l.xsps, name)
 		}
 		l.config.XSPs = append(l.config.XSPs, x.XSP)
