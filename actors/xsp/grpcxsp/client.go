@@ -130,6 +130,10 @@ func failure(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: it is not an AuthReply", xsp.ErrMalformed)
 	case ctx.Err() != nil:
 		return fmt.Errorf("call the gRPC xSP: %w", ctx.Err())
+	case s.Code() == codes.DeadlineExceeded:
+		// The deadline travels with the call: the server's clock may see it
+		// pass a little before ours.
+		return fmt.Errorf("call the gRPC xSP: %w", context.DeadlineExceeded)
 	}
 	return fmt.Errorf("call the gRPC xSP: status %s", s.Code())
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"syscall"
@@ -81,6 +82,8 @@ func TestAnswerRefusalAndFailure(t *testing.T) {
 			return nil, errors.New("s3cret")
 		case "panicked":
 			panic("s3cret")
+		case "server is first":
+			return nil, fmt.Errorf("s3cret: %w", context.DeadlineExceeded)
 		case "hangs":
 			<-ctx.Done()
 			return nil, ctx.Err()
@@ -105,6 +108,9 @@ func TestAnswerRefusalAndFailure(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
+	if _, err := c.Answer(t.Context(), questionOf("server is first")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want the deadline", err)
+	}
 	if _, err := c.Answer(ctx, questionOf("hangs")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, want the deadline", err)
 	}

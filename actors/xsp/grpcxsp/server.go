@@ -2,6 +2,7 @@ package grpcxsp
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -12,7 +13,8 @@ import (
 )
 
 // Register makes an authenticator an AuthenticatorService of a server. Its
-// errors other than refusals are answered with the status Unavailable, and its
+// errors other than refusals are answered with the status Unavailable
+// (DeadlineExceeded where the deadline of the question passed), and its
 // panics with Internal, neither with a word of what it said: that can hold a
 // secret. An authenticator that wants to know its own faults logs them itself.
 func Register(s grpc.ServiceRegistrar, a xsp.Authenticator) {
@@ -33,8 +35,12 @@ func (s *service) Answer(ctx context.Context, q *messages.AuthChallenge) (r *mes
 	}()
 	answer, err := s.authenticator.Answer(ctx, q)
 	r, ok := xsp.Pack(q, answer, err)
-	if !ok {
+	switch {
+	case ok:
+		return r, nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, status.Error(codes.DeadlineExceeded, "")
+	default:
 		return nil, status.Error(codes.Unavailable, "")
 	}
-	return r, nil
 }
