@@ -177,18 +177,26 @@ func TestCrashChild(t *testing.T) {
 	select {}
 }
 
+// crashed runs a test as a child that must crash, and returns all that it
+// printed.
+func crashed(t *testing.T, child, registrar string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+child+"$", "-test.v")
+	cmd.Env = append(os.Environ(), crashEnv+"="+registrar, "MUSTER_TEST_DATA="+t.TempDir()+"/data", "GOTRACEBACK=all")
+	output, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Fatalf("the child did not crash: %s", output)
+	}
+	return output
+}
+
 // TestCrashShowsNoSecret: what a dying process prints, with all goroutines and
 // their arguments, holds no secret.
 func TestCrashShowsNoSecret(t *testing.T) {
 	t.Parallel()
 	w := &tap{answers: needles{}}
 	registrar := canaryRegistrar(t, w)
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrashChild$", "-test.v")
-	cmd.Env = append(os.Environ(), crashEnv+"="+registrar.Addr(), "MUSTER_TEST_DATA="+t.TempDir()+"/data", "GOTRACEBACK=all")
-	output, err := cmd.CombinedOutput()
-	if err == nil {
-		t.Fatalf("the child did not crash: %s", output)
-	}
+	output := crashed(t, "TestCrashChild", registrar.Addr())
 	var found sources
 	found.add("crash", output)
 	found.search(t, w.and(secretNeedles()), map[string]string{"crash": "panic: planted"})

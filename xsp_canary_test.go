@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -305,12 +304,7 @@ func TestXSPCrashShowsNoValue(t *testing.T) {
 	t.Parallel()
 	w := &tap{answers: needles{}}
 	registrar := canaryRegistrarOf(t, w)
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestXSPCrashChild$", "-test.v")
-	cmd.Env = append(os.Environ(), crashEnv+"="+registrar.Addr(), "MUSTER_TEST_DATA="+t.TempDir()+"/data", "GOTRACEBACK=all")
-	output, err := cmd.CombinedOutput()
-	if err == nil {
-		t.Fatalf("the child did not crash: %s", output)
-	}
+	output := crashed(t, "TestXSPCrashChild", registrar.Addr())
 	var found sources
 	found.add("crash", output)
 	all := xspNeedles()

@@ -58,6 +58,23 @@ type client struct {
 	http  *http.Client
 }
 
+// show asks the node for what path holds. As JSON it prints that and is done;
+// else answer is filled for a table.
+func (n *connection) show(c *cobra.Command, path, form string, answer any) (done bool, err error) {
+	node, err := n.open(c)
+	if err != nil {
+		return false, err
+	}
+	var raw json.RawMessage
+	if err := node.call(c.Context(), "GET", apiPath+path, nil, &raw); err != nil {
+		return false, err
+	}
+	if form == formJSON {
+		return true, printJSON(c.OutOrStdout(), raw)
+	}
+	return false, json.Unmarshal(raw, answer)
+}
+
 // open checks the flags and makes a client. Nothing is sent yet.
 func (n *connection) open(c *cobra.Command) (*client, error) {
 	base, err := url.Parse(n.server)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
@@ -42,19 +41,8 @@ the next of a chain; FAILED ones have no valid answer.`,
 		Example: "  muster registrars list\n  muster registrars list --answers\n  muster registrars list -o json",
 		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			node, err := to.open(c)
-			if err != nil {
-				return err
-			}
-			var raw json.RawMessage
-			if err := node.call(c.Context(), "GET", apiPath+"/registrars", nil, &raw); err != nil {
-				return err
-			}
-			if form == formJSON {
-				return printJSON(c.OutOrStdout(), raw)
-			}
 			var answer struct{ Registrars []actors.RegistrarView }
-			if err := json.Unmarshal(raw, &answer); err != nil {
+			if done, err := to.show(c, "/registrars", form, &answer); done || err != nil {
 				return err
 			}
 			if answers {

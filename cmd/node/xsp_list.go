@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -41,19 +40,8 @@ answer, LAST-ERROR why the latest question has none.`,
 		Example: "  muster xsp list\n  muster xsp list -o json",
 		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			node, err := to.open(c)
-			if err != nil {
-				return err
-			}
-			var raw json.RawMessage
-			if err := node.call(c.Context(), "GET", apiPath+"/xsp", nil, &raw); err != nil {
-				return err
-			}
-			if form == formJSON {
-				return printJSON(c.OutOrStdout(), raw)
-			}
 			var answer struct{ XSP []actors.XSPView }
-			if err := json.Unmarshal(raw, &answer); err != nil {
+			if done, err := to.show(c, "/xsp", form, &answer); done || err != nil {
 				return err
 			}
 			t := newTable(c.OutOrStdout(), "NAME", "KIND", "STATE", "WAITING", "IN-FLIGHT", "ANSWERED", "REFUSED", "FAILED", "MEAN-MS", "LAST-ERROR")
