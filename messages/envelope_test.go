@@ -13,7 +13,7 @@ import (
 // nor invents, and what it accepts is written back with the same meaning.
 func FuzzEnvelopeDecode(f *testing.F) {
 	for _, g := range goldens {
-		encoded, err := envelope(messages.NewProfileEvent(g.body)).MarshalVT()
+		encoded, err := g.envelope().MarshalVT()
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -21,6 +21,8 @@ func FuzzEnvelopeDecode(f *testing.F) {
 		f.Add(encoded[:len(encoded)/2])
 	}
 	f.Add([]byte{0x32, 0x03, 0xba, 0x3e, 0x00})                         // an unknown event
+	f.Add([]byte{0x3a, 0x03, 0xba, 0x3e, 0x00})                         // one of a session
+	f.Add([]byte{0x32, 0x00, 0x3a, 0x00})                               // both kinds, empty
 	f.Add([]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}) // a length beyond the end
 	f.Add(bytes.Repeat([]byte{0x0b}, 64))                               // groups in groups
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -28,7 +30,7 @@ func FuzzEnvelopeDecode(f *testing.F) {
 		if err := e.UnmarshalVT(in); err != nil {
 			return
 		}
-		_ = e.GetProfile().TypeName()
+		_ = e.TypeName()
 		out, err := e.MarshalVT()
 		if err != nil {
 			t.Fatalf("what was read cannot be written: %v", err)

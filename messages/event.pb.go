@@ -74,96 +74,6 @@ func (AttemptPurpose) EnumDescriptor() ([]byte, []int) {
 	return file_messages_event_proto_rawDescGZIP(), []int{0}
 }
 
-// Envelope is one record of the journal.
-type Envelope struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// stream is "p/" and the profile id, or "s/" and the session id.
-	Stream string `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	// version counts the events of the stream from 1, without gaps.
-	Version uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	// epoch names the owner that wrote it.
-	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// previous is the global sequence of the stream's event before this one, 0
-	// for the first.
-	Previous      uint64        `protobuf:"varint,4,opt,name=previous,proto3" json:"previous,omitempty"`
-	AtUnixNano    int64         `protobuf:"varint,5,opt,name=at_unix_nano,json=atUnixNano,proto3" json:"at_unix_nano,omitempty"`
-	Profile       *ProfileEvent `protobuf:"bytes,6,opt,name=profile,proto3" json:"profile,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Envelope) Reset() {
-	*x = Envelope{}
-	mi := &file_messages_event_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Envelope) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Envelope) ProtoMessage() {}
-
-func (x *Envelope) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Envelope.ProtoReflect.Descriptor instead.
-func (*Envelope) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *Envelope) GetStream() string {
-	if x != nil {
-		return x.Stream
-	}
-	return ""
-}
-
-func (x *Envelope) GetVersion() uint64 {
-	if x != nil {
-		return x.Version
-	}
-	return 0
-}
-
-func (x *Envelope) GetEpoch() uint64 {
-	if x != nil {
-		return x.Epoch
-	}
-	return 0
-}
-
-func (x *Envelope) GetPrevious() uint64 {
-	if x != nil {
-		return x.Previous
-	}
-	return 0
-}
-
-func (x *Envelope) GetAtUnixNano() int64 {
-	if x != nil {
-		return x.AtUnixNano
-	}
-	return 0
-}
-
-func (x *Envelope) GetProfile() *ProfileEvent {
-	if x != nil {
-		return x.Profile
-	}
-	return nil
-}
-
 // ProfileEvent is one thing decided or learned about a profile.
 type ProfileEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -201,7 +111,7 @@ type ProfileEvent struct {
 
 func (x *ProfileEvent) Reset() {
 	*x = ProfileEvent{}
-	mi := &file_messages_event_proto_msgTypes[1]
+	mi := &file_messages_event_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -213,7 +123,7 @@ func (x *ProfileEvent) String() string {
 func (*ProfileEvent) ProtoMessage() {}
 
 func (x *ProfileEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[1]
+	mi := &file_messages_event_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -226,7 +136,7 @@ func (x *ProfileEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileEvent.ProtoReflect.Descriptor instead.
 func (*ProfileEvent) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{1}
+	return file_messages_event_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *ProfileEvent) GetEvent() isProfileEvent_Event {
@@ -635,7 +545,7 @@ type ProfileSpec struct {
 
 func (x *ProfileSpec) Reset() {
 	*x = ProfileSpec{}
-	mi := &file_messages_event_proto_msgTypes[2]
+	mi := &file_messages_event_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +557,7 @@ func (x *ProfileSpec) String() string {
 func (*ProfileSpec) ProtoMessage() {}
 
 func (x *ProfileSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[2]
+	mi := &file_messages_event_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +570,7 @@ func (x *ProfileSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileSpec.ProtoReflect.Descriptor instead.
 func (*ProfileSpec) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{2}
+	return file_messages_event_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *ProfileSpec) GetAor() string {
@@ -734,7 +644,7 @@ type ProfileAdded struct {
 
 func (x *ProfileAdded) Reset() {
 	*x = ProfileAdded{}
-	mi := &file_messages_event_proto_msgTypes[3]
+	mi := &file_messages_event_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +656,7 @@ func (x *ProfileAdded) String() string {
 func (*ProfileAdded) ProtoMessage() {}
 
 func (x *ProfileAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[3]
+	mi := &file_messages_event_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +669,7 @@ func (x *ProfileAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileAdded.ProtoReflect.Descriptor instead.
 func (*ProfileAdded) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{3}
+	return file_messages_event_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ProfileAdded) GetSpec() *ProfileSpec {
@@ -801,7 +711,7 @@ type ProfileChanged struct {
 
 func (x *ProfileChanged) Reset() {
 	*x = ProfileChanged{}
-	mi := &file_messages_event_proto_msgTypes[4]
+	mi := &file_messages_event_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +723,7 @@ func (x *ProfileChanged) String() string {
 func (*ProfileChanged) ProtoMessage() {}
 
 func (x *ProfileChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[4]
+	mi := &file_messages_event_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +736,7 @@ func (x *ProfileChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileChanged.ProtoReflect.Descriptor instead.
 func (*ProfileChanged) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{4}
+	return file_messages_event_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ProfileChanged) GetSpec() *ProfileSpec {
@@ -858,7 +768,7 @@ type ProfileEnabled struct {
 
 func (x *ProfileEnabled) Reset() {
 	*x = ProfileEnabled{}
-	mi := &file_messages_event_proto_msgTypes[5]
+	mi := &file_messages_event_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +780,7 @@ func (x *ProfileEnabled) String() string {
 func (*ProfileEnabled) ProtoMessage() {}
 
 func (x *ProfileEnabled) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[5]
+	mi := &file_messages_event_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +793,7 @@ func (x *ProfileEnabled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileEnabled.ProtoReflect.Descriptor instead.
 func (*ProfileEnabled) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{5}
+	return file_messages_event_proto_rawDescGZIP(), []int{4}
 }
 
 type ProfileDisabled struct {
@@ -894,7 +804,7 @@ type ProfileDisabled struct {
 
 func (x *ProfileDisabled) Reset() {
 	*x = ProfileDisabled{}
-	mi := &file_messages_event_proto_msgTypes[6]
+	mi := &file_messages_event_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +816,7 @@ func (x *ProfileDisabled) String() string {
 func (*ProfileDisabled) ProtoMessage() {}
 
 func (x *ProfileDisabled) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[6]
+	mi := &file_messages_event_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +829,7 @@ func (x *ProfileDisabled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileDisabled.ProtoReflect.Descriptor instead.
 func (*ProfileDisabled) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{6}
+	return file_messages_event_proto_rawDescGZIP(), []int{5}
 }
 
 // ProfileRemoved starts the removal: the binding is withdrawn first.
@@ -934,7 +844,7 @@ type ProfileRemoved struct {
 
 func (x *ProfileRemoved) Reset() {
 	*x = ProfileRemoved{}
-	mi := &file_messages_event_proto_msgTypes[7]
+	mi := &file_messages_event_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +856,7 @@ func (x *ProfileRemoved) String() string {
 func (*ProfileRemoved) ProtoMessage() {}
 
 func (x *ProfileRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[7]
+	mi := &file_messages_event_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +869,7 @@ func (x *ProfileRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileRemoved.ProtoReflect.Descriptor instead.
 func (*ProfileRemoved) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{7}
+	return file_messages_event_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ProfileRemoved) GetByOperator() bool {
@@ -979,7 +889,7 @@ type ProfileForgotten struct {
 
 func (x *ProfileForgotten) Reset() {
 	*x = ProfileForgotten{}
-	mi := &file_messages_event_proto_msgTypes[8]
+	mi := &file_messages_event_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +901,7 @@ func (x *ProfileForgotten) String() string {
 func (*ProfileForgotten) ProtoMessage() {}
 
 func (x *ProfileForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[8]
+	mi := &file_messages_event_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +914,7 @@ func (x *ProfileForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileForgotten.ProtoReflect.Descriptor instead.
 func (*ProfileForgotten) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{8}
+	return file_messages_event_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProfileForgotten) GetReason() string {
@@ -1023,7 +933,7 @@ type CredentialsReplaced struct {
 
 func (x *CredentialsReplaced) Reset() {
 	*x = CredentialsReplaced{}
-	mi := &file_messages_event_proto_msgTypes[9]
+	mi := &file_messages_event_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +945,7 @@ func (x *CredentialsReplaced) String() string {
 func (*CredentialsReplaced) ProtoMessage() {}
 
 func (x *CredentialsReplaced) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[9]
+	mi := &file_messages_event_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +958,7 @@ func (x *CredentialsReplaced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialsReplaced.ProtoReflect.Descriptor instead.
 func (*CredentialsReplaced) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{9}
+	return file_messages_event_proto_rawDescGZIP(), []int{8}
 }
 
 type RefreshRequested struct {
@@ -1059,7 +969,7 @@ type RefreshRequested struct {
 
 func (x *RefreshRequested) Reset() {
 	*x = RefreshRequested{}
-	mi := &file_messages_event_proto_msgTypes[10]
+	mi := &file_messages_event_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +981,7 @@ func (x *RefreshRequested) String() string {
 func (*RefreshRequested) ProtoMessage() {}
 
 func (x *RefreshRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[10]
+	mi := &file_messages_event_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +994,7 @@ func (x *RefreshRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshRequested.ProtoReflect.Descriptor instead.
 func (*RefreshRequested) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{10}
+	return file_messages_event_proto_rawDescGZIP(), []int{9}
 }
 
 type CallIDChosen struct {
@@ -1097,7 +1007,7 @@ type CallIDChosen struct {
 
 func (x *CallIDChosen) Reset() {
 	*x = CallIDChosen{}
-	mi := &file_messages_event_proto_msgTypes[11]
+	mi := &file_messages_event_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1019,7 @@ func (x *CallIDChosen) String() string {
 func (*CallIDChosen) ProtoMessage() {}
 
 func (x *CallIDChosen) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[11]
+	mi := &file_messages_event_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1032,7 @@ func (x *CallIDChosen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallIDChosen.ProtoReflect.Descriptor instead.
 func (*CallIDChosen) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{11}
+	return file_messages_event_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CallIDChosen) GetCallId() string {
@@ -1165,7 +1075,7 @@ type AttemptStarted struct {
 
 func (x *AttemptStarted) Reset() {
 	*x = AttemptStarted{}
-	mi := &file_messages_event_proto_msgTypes[12]
+	mi := &file_messages_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1087,7 @@ func (x *AttemptStarted) String() string {
 func (*AttemptStarted) ProtoMessage() {}
 
 func (x *AttemptStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[12]
+	mi := &file_messages_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1100,7 @@ func (x *AttemptStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptStarted.ProtoReflect.Descriptor instead.
 func (*AttemptStarted) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{12}
+	return file_messages_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AttemptStarted) GetAttempt() uint64 {
@@ -1267,7 +1177,7 @@ type NonceCount struct {
 
 func (x *NonceCount) Reset() {
 	*x = NonceCount{}
-	mi := &file_messages_event_proto_msgTypes[13]
+	mi := &file_messages_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1189,7 @@ func (x *NonceCount) String() string {
 func (*NonceCount) ProtoMessage() {}
 
 func (x *NonceCount) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[13]
+	mi := &file_messages_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1202,7 @@ func (x *NonceCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceCount.ProtoReflect.Descriptor instead.
 func (*NonceCount) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{13}
+	return file_messages_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NonceCount) GetSpace() Space {
@@ -1327,7 +1237,7 @@ type ChallengeReceived struct {
 
 func (x *ChallengeReceived) Reset() {
 	*x = ChallengeReceived{}
-	mi := &file_messages_event_proto_msgTypes[14]
+	mi := &file_messages_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1249,7 @@ func (x *ChallengeReceived) String() string {
 func (*ChallengeReceived) ProtoMessage() {}
 
 func (x *ChallengeReceived) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[14]
+	mi := &file_messages_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1262,7 @@ func (x *ChallengeReceived) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChallengeReceived.ProtoReflect.Descriptor instead.
 func (*ChallengeReceived) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{14}
+	return file_messages_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ChallengeReceived) GetAttempt() uint64 {
@@ -1389,7 +1299,7 @@ type RecordedChallenge struct {
 
 func (x *RecordedChallenge) Reset() {
 	*x = RecordedChallenge{}
-	mi := &file_messages_event_proto_msgTypes[15]
+	mi := &file_messages_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1311,7 @@ func (x *RecordedChallenge) String() string {
 func (*RecordedChallenge) ProtoMessage() {}
 
 func (x *RecordedChallenge) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[15]
+	mi := &file_messages_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1324,7 @@ func (x *RecordedChallenge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordedChallenge.ProtoReflect.Descriptor instead.
 func (*RecordedChallenge) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{15}
+	return file_messages_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecordedChallenge) GetSpace() Space {
@@ -1461,7 +1371,7 @@ type CredentialsSupplied struct {
 
 func (x *CredentialsSupplied) Reset() {
 	*x = CredentialsSupplied{}
-	mi := &file_messages_event_proto_msgTypes[16]
+	mi := &file_messages_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1383,7 @@ func (x *CredentialsSupplied) String() string {
 func (*CredentialsSupplied) ProtoMessage() {}
 
 func (x *CredentialsSupplied) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[16]
+	mi := &file_messages_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1396,7 @@ func (x *CredentialsSupplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialsSupplied.ProtoReflect.Descriptor instead.
 func (*CredentialsSupplied) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{16}
+	return file_messages_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CredentialsSupplied) GetAttempt() uint64 {
@@ -1555,7 +1465,7 @@ type CredentialsDeclined struct {
 
 func (x *CredentialsDeclined) Reset() {
 	*x = CredentialsDeclined{}
-	mi := &file_messages_event_proto_msgTypes[17]
+	mi := &file_messages_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1477,7 @@ func (x *CredentialsDeclined) String() string {
 func (*CredentialsDeclined) ProtoMessage() {}
 
 func (x *CredentialsDeclined) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[17]
+	mi := &file_messages_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1490,7 @@ func (x *CredentialsDeclined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialsDeclined.ProtoReflect.Descriptor instead.
 func (*CredentialsDeclined) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{17}
+	return file_messages_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CredentialsDeclined) GetAttempt() uint64 {
@@ -1640,7 +1550,7 @@ type CredentialsRefused struct {
 
 func (x *CredentialsRefused) Reset() {
 	*x = CredentialsRefused{}
-	mi := &file_messages_event_proto_msgTypes[18]
+	mi := &file_messages_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1562,7 @@ func (x *CredentialsRefused) String() string {
 func (*CredentialsRefused) ProtoMessage() {}
 
 func (x *CredentialsRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[18]
+	mi := &file_messages_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1575,7 @@ func (x *CredentialsRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialsRefused.ProtoReflect.Descriptor instead.
 func (*CredentialsRefused) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{18}
+	return file_messages_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CredentialsRefused) GetAttempt() uint64 {
@@ -1708,7 +1618,7 @@ type SecuritySet struct {
 
 func (x *SecuritySet) Reset() {
 	*x = SecuritySet{}
-	mi := &file_messages_event_proto_msgTypes[19]
+	mi := &file_messages_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1630,7 @@ func (x *SecuritySet) String() string {
 func (*SecuritySet) ProtoMessage() {}
 
 func (x *SecuritySet) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[19]
+	mi := &file_messages_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1643,7 @@ func (x *SecuritySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecuritySet.ProtoReflect.Descriptor instead.
 func (*SecuritySet) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{19}
+	return file_messages_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SecuritySet) GetRegistrationHandler() string {
@@ -1768,7 +1678,7 @@ type BindingGranted struct {
 
 func (x *BindingGranted) Reset() {
 	*x = BindingGranted{}
-	mi := &file_messages_event_proto_msgTypes[20]
+	mi := &file_messages_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1690,7 @@ func (x *BindingGranted) String() string {
 func (*BindingGranted) ProtoMessage() {}
 
 func (x *BindingGranted) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[20]
+	mi := &file_messages_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1703,7 @@ func (x *BindingGranted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindingGranted.ProtoReflect.Descriptor instead.
 func (*BindingGranted) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{20}
+	return file_messages_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BindingGranted) GetAttempt() uint64 {
@@ -1862,7 +1772,7 @@ type NextNonce struct {
 
 func (x *NextNonce) Reset() {
 	*x = NextNonce{}
-	mi := &file_messages_event_proto_msgTypes[21]
+	mi := &file_messages_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +1784,7 @@ func (x *NextNonce) String() string {
 func (*NextNonce) ProtoMessage() {}
 
 func (x *NextNonce) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[21]
+	mi := &file_messages_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +1797,7 @@ func (x *NextNonce) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextNonce.ProtoReflect.Descriptor instead.
 func (*NextNonce) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{21}
+	return file_messages_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NextNonce) GetSpace() Space {
@@ -1914,7 +1824,7 @@ type BindingRemoved struct {
 
 func (x *BindingRemoved) Reset() {
 	*x = BindingRemoved{}
-	mi := &file_messages_event_proto_msgTypes[22]
+	mi := &file_messages_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +1836,7 @@ func (x *BindingRemoved) String() string {
 func (*BindingRemoved) ProtoMessage() {}
 
 func (x *BindingRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[22]
+	mi := &file_messages_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +1849,7 @@ func (x *BindingRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindingRemoved.ProtoReflect.Descriptor instead.
 func (*BindingRemoved) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{22}
+	return file_messages_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BindingRemoved) GetAttempt() uint64 {
@@ -1967,7 +1877,7 @@ type BindingLapsed struct {
 
 func (x *BindingLapsed) Reset() {
 	*x = BindingLapsed{}
-	mi := &file_messages_event_proto_msgTypes[23]
+	mi := &file_messages_event_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +1889,7 @@ func (x *BindingLapsed) String() string {
 func (*BindingLapsed) ProtoMessage() {}
 
 func (x *BindingLapsed) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[23]
+	mi := &file_messages_event_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +1902,7 @@ func (x *BindingLapsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindingLapsed.ProtoReflect.Descriptor instead.
 func (*BindingLapsed) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{23}
+	return file_messages_event_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BindingLapsed) GetInDoubt() bool {
@@ -2012,7 +1922,7 @@ type BindingsFetched struct {
 
 func (x *BindingsFetched) Reset() {
 	*x = BindingsFetched{}
-	mi := &file_messages_event_proto_msgTypes[24]
+	mi := &file_messages_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +1934,7 @@ func (x *BindingsFetched) String() string {
 func (*BindingsFetched) ProtoMessage() {}
 
 func (x *BindingsFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[24]
+	mi := &file_messages_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +1947,7 @@ func (x *BindingsFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindingsFetched.ProtoReflect.Descriptor instead.
 func (*BindingsFetched) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{24}
+	return file_messages_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BindingsFetched) GetAttempt() uint64 {
@@ -2067,7 +1977,7 @@ type AttemptFailed struct {
 
 func (x *AttemptFailed) Reset() {
 	*x = AttemptFailed{}
-	mi := &file_messages_event_proto_msgTypes[25]
+	mi := &file_messages_event_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +1989,7 @@ func (x *AttemptFailed) String() string {
 func (*AttemptFailed) ProtoMessage() {}
 
 func (x *AttemptFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[25]
+	mi := &file_messages_event_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2002,7 @@ func (x *AttemptFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptFailed.ProtoReflect.Descriptor instead.
 func (*AttemptFailed) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{25}
+	return file_messages_event_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AttemptFailed) GetAttempt() uint64 {
@@ -2134,7 +2044,7 @@ type AttemptInterrupted struct {
 
 func (x *AttemptInterrupted) Reset() {
 	*x = AttemptInterrupted{}
-	mi := &file_messages_event_proto_msgTypes[26]
+	mi := &file_messages_event_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2056,7 @@ func (x *AttemptInterrupted) String() string {
 func (*AttemptInterrupted) ProtoMessage() {}
 
 func (x *AttemptInterrupted) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[26]
+	mi := &file_messages_event_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2069,7 @@ func (x *AttemptInterrupted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptInterrupted.ProtoReflect.Descriptor instead.
 func (*AttemptInterrupted) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{26}
+	return file_messages_event_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AttemptInterrupted) GetAttempt() uint64 {
@@ -2190,7 +2100,7 @@ type ProfileHalted struct {
 
 func (x *ProfileHalted) Reset() {
 	*x = ProfileHalted{}
-	mi := &file_messages_event_proto_msgTypes[27]
+	mi := &file_messages_event_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2112,7 @@ func (x *ProfileHalted) String() string {
 func (*ProfileHalted) ProtoMessage() {}
 
 func (x *ProfileHalted) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[27]
+	mi := &file_messages_event_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2125,7 @@ func (x *ProfileHalted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileHalted.ProtoReflect.Descriptor instead.
 func (*ProfileHalted) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{27}
+	return file_messages_event_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ProfileHalted) GetAttempt() uint64 {
@@ -2256,7 +2166,7 @@ type IntervalRaised struct {
 
 func (x *IntervalRaised) Reset() {
 	*x = IntervalRaised{}
-	mi := &file_messages_event_proto_msgTypes[28]
+	mi := &file_messages_event_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2178,7 @@ func (x *IntervalRaised) String() string {
 func (*IntervalRaised) ProtoMessage() {}
 
 func (x *IntervalRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[28]
+	mi := &file_messages_event_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2191,7 @@ func (x *IntervalRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntervalRaised.ProtoReflect.Descriptor instead.
 func (*IntervalRaised) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{28}
+	return file_messages_event_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *IntervalRaised) GetAttempt() uint64 {
@@ -2309,7 +2219,7 @@ type Redirected struct {
 
 func (x *Redirected) Reset() {
 	*x = Redirected{}
-	mi := &file_messages_event_proto_msgTypes[29]
+	mi := &file_messages_event_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2231,7 @@ func (x *Redirected) String() string {
 func (*Redirected) ProtoMessage() {}
 
 func (x *Redirected) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[29]
+	mi := &file_messages_event_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2244,7 @@ func (x *Redirected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirected.ProtoReflect.Descriptor instead.
 func (*Redirected) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{29}
+	return file_messages_event_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Redirected) GetAttempt() uint64 {
@@ -2370,7 +2280,7 @@ type RequestAdapted struct {
 
 func (x *RequestAdapted) Reset() {
 	*x = RequestAdapted{}
-	mi := &file_messages_event_proto_msgTypes[30]
+	mi := &file_messages_event_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2292,7 @@ func (x *RequestAdapted) String() string {
 func (*RequestAdapted) ProtoMessage() {}
 
 func (x *RequestAdapted) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_event_proto_msgTypes[30]
+	mi := &file_messages_event_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2305,7 @@ func (x *RequestAdapted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestAdapted.ProtoReflect.Descriptor instead.
 func (*RequestAdapted) Descriptor() ([]byte, []int) {
-	return file_messages_event_proto_rawDescGZIP(), []int{30}
+	return file_messages_event_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RequestAdapted) GetAttempt() uint64 {
@@ -2423,15 +2333,7 @@ var File_messages_event_proto protoreflect.FileDescriptor
 
 const file_messages_event_proto_rawDesc = "" +
 	"\n" +
-	"\x14messages/event.proto\x12\tmuster.v1\x1a\x18messages/challenge.proto\"\xc3\x01\n" +
-	"\bEnvelope\x12\x16\n" +
-	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1a\n" +
-	"\bprevious\x18\x04 \x01(\x04R\bprevious\x12 \n" +
-	"\fat_unix_nano\x18\x05 \x01(\x03R\n" +
-	"atUnixNano\x121\n" +
-	"\aprofile\x18\x06 \x01(\v2\x17.muster.v1.ProfileEventR\aprofile\"\xba\r\n" +
+	"\x14messages/event.proto\x12\tmuster.v1\x1a\x18messages/challenge.proto\"\xba\r\n" +
 	"\fProfileEvent\x12/\n" +
 	"\x05added\x18\x01 \x01(\v2\x17.muster.v1.ProfileAddedH\x00R\x05added\x125\n" +
 	"\achanged\x18\x02 \x01(\v2\x19.muster.v1.ProfileChangedH\x00R\achanged\x125\n" +
@@ -2612,84 +2514,82 @@ func file_messages_event_proto_rawDescGZIP() []byte {
 }
 
 var file_messages_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_messages_event_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_messages_event_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_messages_event_proto_goTypes = []any{
 	(AttemptPurpose)(0),         // 0: muster.v1.AttemptPurpose
-	(*Envelope)(nil),            // 1: muster.v1.Envelope
-	(*ProfileEvent)(nil),        // 2: muster.v1.ProfileEvent
-	(*ProfileSpec)(nil),         // 3: muster.v1.ProfileSpec
-	(*ProfileAdded)(nil),        // 4: muster.v1.ProfileAdded
-	(*ProfileChanged)(nil),      // 5: muster.v1.ProfileChanged
-	(*ProfileEnabled)(nil),      // 6: muster.v1.ProfileEnabled
-	(*ProfileDisabled)(nil),     // 7: muster.v1.ProfileDisabled
-	(*ProfileRemoved)(nil),      // 8: muster.v1.ProfileRemoved
-	(*ProfileForgotten)(nil),    // 9: muster.v1.ProfileForgotten
-	(*CredentialsReplaced)(nil), // 10: muster.v1.CredentialsReplaced
-	(*RefreshRequested)(nil),    // 11: muster.v1.RefreshRequested
-	(*CallIDChosen)(nil),        // 12: muster.v1.CallIDChosen
-	(*AttemptStarted)(nil),      // 13: muster.v1.AttemptStarted
-	(*NonceCount)(nil),          // 14: muster.v1.NonceCount
-	(*ChallengeReceived)(nil),   // 15: muster.v1.ChallengeReceived
-	(*RecordedChallenge)(nil),   // 16: muster.v1.RecordedChallenge
-	(*CredentialsSupplied)(nil), // 17: muster.v1.CredentialsSupplied
-	(*CredentialsDeclined)(nil), // 18: muster.v1.CredentialsDeclined
-	(*CredentialsRefused)(nil),  // 19: muster.v1.CredentialsRefused
-	(*SecuritySet)(nil),         // 20: muster.v1.SecuritySet
-	(*BindingGranted)(nil),      // 21: muster.v1.BindingGranted
-	(*NextNonce)(nil),           // 22: muster.v1.NextNonce
-	(*BindingRemoved)(nil),      // 23: muster.v1.BindingRemoved
-	(*BindingLapsed)(nil),       // 24: muster.v1.BindingLapsed
-	(*BindingsFetched)(nil),     // 25: muster.v1.BindingsFetched
-	(*AttemptFailed)(nil),       // 26: muster.v1.AttemptFailed
-	(*AttemptInterrupted)(nil),  // 27: muster.v1.AttemptInterrupted
-	(*ProfileHalted)(nil),       // 28: muster.v1.ProfileHalted
-	(*IntervalRaised)(nil),      // 29: muster.v1.IntervalRaised
-	(*Redirected)(nil),          // 30: muster.v1.Redirected
-	(*RequestAdapted)(nil),      // 31: muster.v1.RequestAdapted
-	(Space)(0),                  // 32: muster.v1.Space
+	(*ProfileEvent)(nil),        // 1: muster.v1.ProfileEvent
+	(*ProfileSpec)(nil),         // 2: muster.v1.ProfileSpec
+	(*ProfileAdded)(nil),        // 3: muster.v1.ProfileAdded
+	(*ProfileChanged)(nil),      // 4: muster.v1.ProfileChanged
+	(*ProfileEnabled)(nil),      // 5: muster.v1.ProfileEnabled
+	(*ProfileDisabled)(nil),     // 6: muster.v1.ProfileDisabled
+	(*ProfileRemoved)(nil),      // 7: muster.v1.ProfileRemoved
+	(*ProfileForgotten)(nil),    // 8: muster.v1.ProfileForgotten
+	(*CredentialsReplaced)(nil), // 9: muster.v1.CredentialsReplaced
+	(*RefreshRequested)(nil),    // 10: muster.v1.RefreshRequested
+	(*CallIDChosen)(nil),        // 11: muster.v1.CallIDChosen
+	(*AttemptStarted)(nil),      // 12: muster.v1.AttemptStarted
+	(*NonceCount)(nil),          // 13: muster.v1.NonceCount
+	(*ChallengeReceived)(nil),   // 14: muster.v1.ChallengeReceived
+	(*RecordedChallenge)(nil),   // 15: muster.v1.RecordedChallenge
+	(*CredentialsSupplied)(nil), // 16: muster.v1.CredentialsSupplied
+	(*CredentialsDeclined)(nil), // 17: muster.v1.CredentialsDeclined
+	(*CredentialsRefused)(nil),  // 18: muster.v1.CredentialsRefused
+	(*SecuritySet)(nil),         // 19: muster.v1.SecuritySet
+	(*BindingGranted)(nil),      // 20: muster.v1.BindingGranted
+	(*NextNonce)(nil),           // 21: muster.v1.NextNonce
+	(*BindingRemoved)(nil),      // 22: muster.v1.BindingRemoved
+	(*BindingLapsed)(nil),       // 23: muster.v1.BindingLapsed
+	(*BindingsFetched)(nil),     // 24: muster.v1.BindingsFetched
+	(*AttemptFailed)(nil),       // 25: muster.v1.AttemptFailed
+	(*AttemptInterrupted)(nil),  // 26: muster.v1.AttemptInterrupted
+	(*ProfileHalted)(nil),       // 27: muster.v1.ProfileHalted
+	(*IntervalRaised)(nil),      // 28: muster.v1.IntervalRaised
+	(*Redirected)(nil),          // 29: muster.v1.Redirected
+	(*RequestAdapted)(nil),      // 30: muster.v1.RequestAdapted
+	(Space)(0),                  // 31: muster.v1.Space
 }
 var file_messages_event_proto_depIdxs = []int32{
-	2,  // 0: muster.v1.Envelope.profile:type_name -> muster.v1.ProfileEvent
-	4,  // 1: muster.v1.ProfileEvent.added:type_name -> muster.v1.ProfileAdded
-	5,  // 2: muster.v1.ProfileEvent.changed:type_name -> muster.v1.ProfileChanged
-	6,  // 3: muster.v1.ProfileEvent.enabled:type_name -> muster.v1.ProfileEnabled
-	7,  // 4: muster.v1.ProfileEvent.disabled:type_name -> muster.v1.ProfileDisabled
-	8,  // 5: muster.v1.ProfileEvent.removed:type_name -> muster.v1.ProfileRemoved
-	9,  // 6: muster.v1.ProfileEvent.forgotten:type_name -> muster.v1.ProfileForgotten
-	10, // 7: muster.v1.ProfileEvent.credentials_replaced:type_name -> muster.v1.CredentialsReplaced
-	11, // 8: muster.v1.ProfileEvent.refresh_requested:type_name -> muster.v1.RefreshRequested
-	12, // 9: muster.v1.ProfileEvent.call_id_chosen:type_name -> muster.v1.CallIDChosen
-	13, // 10: muster.v1.ProfileEvent.attempt_started:type_name -> muster.v1.AttemptStarted
-	15, // 11: muster.v1.ProfileEvent.challenge_received:type_name -> muster.v1.ChallengeReceived
-	17, // 12: muster.v1.ProfileEvent.credentials_supplied:type_name -> muster.v1.CredentialsSupplied
-	19, // 13: muster.v1.ProfileEvent.credentials_refused:type_name -> muster.v1.CredentialsRefused
-	21, // 14: muster.v1.ProfileEvent.binding_granted:type_name -> muster.v1.BindingGranted
-	23, // 15: muster.v1.ProfileEvent.binding_removed:type_name -> muster.v1.BindingRemoved
-	24, // 16: muster.v1.ProfileEvent.binding_lapsed:type_name -> muster.v1.BindingLapsed
-	25, // 17: muster.v1.ProfileEvent.bindings_fetched:type_name -> muster.v1.BindingsFetched
-	26, // 18: muster.v1.ProfileEvent.attempt_failed:type_name -> muster.v1.AttemptFailed
-	27, // 19: muster.v1.ProfileEvent.attempt_interrupted:type_name -> muster.v1.AttemptInterrupted
-	28, // 20: muster.v1.ProfileEvent.halted:type_name -> muster.v1.ProfileHalted
-	29, // 21: muster.v1.ProfileEvent.interval_raised:type_name -> muster.v1.IntervalRaised
-	30, // 22: muster.v1.ProfileEvent.redirected:type_name -> muster.v1.Redirected
-	31, // 23: muster.v1.ProfileEvent.request_adapted:type_name -> muster.v1.RequestAdapted
-	18, // 24: muster.v1.ProfileEvent.credentials_declined:type_name -> muster.v1.CredentialsDeclined
-	20, // 25: muster.v1.ProfileEvent.security_set:type_name -> muster.v1.SecuritySet
-	3,  // 26: muster.v1.ProfileAdded.spec:type_name -> muster.v1.ProfileSpec
-	3,  // 27: muster.v1.ProfileChanged.spec:type_name -> muster.v1.ProfileSpec
-	0,  // 28: muster.v1.AttemptStarted.purpose:type_name -> muster.v1.AttemptPurpose
-	14, // 29: muster.v1.AttemptStarted.answers:type_name -> muster.v1.NonceCount
-	32, // 30: muster.v1.NonceCount.space:type_name -> muster.v1.Space
-	16, // 31: muster.v1.ChallengeReceived.challenges:type_name -> muster.v1.RecordedChallenge
-	32, // 32: muster.v1.RecordedChallenge.space:type_name -> muster.v1.Space
-	14, // 33: muster.v1.CredentialsSupplied.unanswered:type_name -> muster.v1.NonceCount
-	22, // 34: muster.v1.BindingGranted.next_nonces:type_name -> muster.v1.NextNonce
-	32, // 35: muster.v1.NextNonce.space:type_name -> muster.v1.Space
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	3,  // 0: muster.v1.ProfileEvent.added:type_name -> muster.v1.ProfileAdded
+	4,  // 1: muster.v1.ProfileEvent.changed:type_name -> muster.v1.ProfileChanged
+	5,  // 2: muster.v1.ProfileEvent.enabled:type_name -> muster.v1.ProfileEnabled
+	6,  // 3: muster.v1.ProfileEvent.disabled:type_name -> muster.v1.ProfileDisabled
+	7,  // 4: muster.v1.ProfileEvent.removed:type_name -> muster.v1.ProfileRemoved
+	8,  // 5: muster.v1.ProfileEvent.forgotten:type_name -> muster.v1.ProfileForgotten
+	9,  // 6: muster.v1.ProfileEvent.credentials_replaced:type_name -> muster.v1.CredentialsReplaced
+	10, // 7: muster.v1.ProfileEvent.refresh_requested:type_name -> muster.v1.RefreshRequested
+	11, // 8: muster.v1.ProfileEvent.call_id_chosen:type_name -> muster.v1.CallIDChosen
+	12, // 9: muster.v1.ProfileEvent.attempt_started:type_name -> muster.v1.AttemptStarted
+	14, // 10: muster.v1.ProfileEvent.challenge_received:type_name -> muster.v1.ChallengeReceived
+	16, // 11: muster.v1.ProfileEvent.credentials_supplied:type_name -> muster.v1.CredentialsSupplied
+	18, // 12: muster.v1.ProfileEvent.credentials_refused:type_name -> muster.v1.CredentialsRefused
+	20, // 13: muster.v1.ProfileEvent.binding_granted:type_name -> muster.v1.BindingGranted
+	22, // 14: muster.v1.ProfileEvent.binding_removed:type_name -> muster.v1.BindingRemoved
+	23, // 15: muster.v1.ProfileEvent.binding_lapsed:type_name -> muster.v1.BindingLapsed
+	24, // 16: muster.v1.ProfileEvent.bindings_fetched:type_name -> muster.v1.BindingsFetched
+	25, // 17: muster.v1.ProfileEvent.attempt_failed:type_name -> muster.v1.AttemptFailed
+	26, // 18: muster.v1.ProfileEvent.attempt_interrupted:type_name -> muster.v1.AttemptInterrupted
+	27, // 19: muster.v1.ProfileEvent.halted:type_name -> muster.v1.ProfileHalted
+	28, // 20: muster.v1.ProfileEvent.interval_raised:type_name -> muster.v1.IntervalRaised
+	29, // 21: muster.v1.ProfileEvent.redirected:type_name -> muster.v1.Redirected
+	30, // 22: muster.v1.ProfileEvent.request_adapted:type_name -> muster.v1.RequestAdapted
+	17, // 23: muster.v1.ProfileEvent.credentials_declined:type_name -> muster.v1.CredentialsDeclined
+	19, // 24: muster.v1.ProfileEvent.security_set:type_name -> muster.v1.SecuritySet
+	2,  // 25: muster.v1.ProfileAdded.spec:type_name -> muster.v1.ProfileSpec
+	2,  // 26: muster.v1.ProfileChanged.spec:type_name -> muster.v1.ProfileSpec
+	0,  // 27: muster.v1.AttemptStarted.purpose:type_name -> muster.v1.AttemptPurpose
+	13, // 28: muster.v1.AttemptStarted.answers:type_name -> muster.v1.NonceCount
+	31, // 29: muster.v1.NonceCount.space:type_name -> muster.v1.Space
+	15, // 30: muster.v1.ChallengeReceived.challenges:type_name -> muster.v1.RecordedChallenge
+	31, // 31: muster.v1.RecordedChallenge.space:type_name -> muster.v1.Space
+	13, // 32: muster.v1.CredentialsSupplied.unanswered:type_name -> muster.v1.NonceCount
+	21, // 33: muster.v1.BindingGranted.next_nonces:type_name -> muster.v1.NextNonce
+	31, // 34: muster.v1.NextNonce.space:type_name -> muster.v1.Space
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_messages_event_proto_init() }
@@ -2698,7 +2598,7 @@ func file_messages_event_proto_init() {
 		return
 	}
 	file_messages_challenge_proto_init()
-	file_messages_event_proto_msgTypes[1].OneofWrappers = []any{
+	file_messages_event_proto_msgTypes[0].OneofWrappers = []any{
 		(*ProfileEvent_Added)(nil),
 		(*ProfileEvent_Changed)(nil),
 		(*ProfileEvent_Enabled)(nil),
@@ -2731,7 +2631,7 @@ func file_messages_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_messages_event_proto_rawDesc), len(file_messages_event_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   31,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

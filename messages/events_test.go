@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,7 +22,8 @@ import (
 var update = flag.Bool("update", false, "write golden files that do not exist yet; existing ones are never rewritten")
 
 // golden is one event as some release wrote it. Its bytes stand in
-// testdata/events/NAME.txt and its meaning here, written out by hand.
+// testdata/events/NAME.txt and its meaning here, written out by hand. Names of
+// events of a session begin with "session/".
 //
 // A golden is for ever: a journal written by any release is read by every later
 // one. When an event gets a new field, add a golden with it (-2, -3, ...) and
@@ -31,7 +33,9 @@ type golden struct {
 	body any
 }
 
-var goldens = []golden{
+var goldens = slices.Concat(profileGoldens, sessionGoldens)
+
+var profileGoldens = []golden{
 	{"ProfileAdded-1", &messages.ProfileAdded{
 		Spec:    fullSpec,
 		Enabled: true,
@@ -204,16 +208,15 @@ var fullSpec = &messages.ProfileSpec{
 	Register:            true,
 }
 
-// envelope wraps an event with every field of a record set.
-func envelope(event *messages.ProfileEvent) *messages.Envelope {
-	return &messages.Envelope{
-		Stream:     "p/alice",
-		Version:    5,
-		Epoch:      1,
-		Previous:   4711,
-		AtUnixNano: 1795000000123456789,
-		Profile:    event,
+// envelope wraps the event with every field of a record set.
+func (g golden) envelope() *messages.Envelope {
+	e := &messages.Envelope{Version: 5, Epoch: 1, Previous: 4711, AtUnixNano: 1795000000123456789}
+	if strings.HasPrefix(g.name, "session/") {
+		e.Stream, e.Session = "s/f1d2d2f924e986ac86fdf7b36c94bcdf", messages.NewSessionEvent(g.body)
+	} else {
+		e.Stream, e.Profile = "p/alice", messages.NewProfileEvent(g.body)
 	}
+	return e
 }
 
 func goldenPath(name string) string {
@@ -259,7 +262,7 @@ func writeGolden(t *testing.T, name string, encoded []byte) {
 func TestGoldenEvents(t *testing.T) {
 	for _, g := range goldens {
 		t.Run(g.name, func(t *testing.T) {
-			want := envelope(messages.NewProfileEvent(g.body))
+			want := g.envelope()
 			encoded, err := want.MarshalVT()
 			if err != nil {
 				t.Fatal(err)
@@ -279,7 +282,7 @@ func TestGoldenEvents(t *testing.T) {
 			if string(encoded) != string(recorded) {
 				t.Errorf("the event is written differently:\nrecorded %x\nwritten  %x", recorded, encoded)
 			}
-			if got, want := got.Profile.TypeName(), strings.SplitN(g.name, "-", 2)[0]; got != want {
+			if got, want := got.TypeName(), strings.SplitN(path.Base(g.name), "-", 2)[0]; got != want {
 				t.Errorf("TypeName is %q, want %q", got, want)
 			}
 			if n := want.SizeVT(); n != len(encoded) {
@@ -303,12 +306,9 @@ func TestGoldenEvents(t *testing.T) {
 func TestGoldensCoverEveryEvent(t *testing.T) {
 	covered := map[protoreflect.FullName]bool{}
 	for _, g := range goldens {
-		cover(covered, g.body.(proto.Message).ProtoReflect())
+		cover(covered, g.envelope().ProtoReflect())
 	}
-	events := (&messages.ProfileEvent{}).ProtoReflect().Descriptor().Oneofs().ByName("event").Fields()
-	for i := range events.Len() {
-		requireCovered(t, covered, events.Get(i).Message())
-	}
+	requireCovered(t, covered, (&messages.Envelope{}).ProtoReflect().Descriptor())
 }
 
 func cover(covered map[protoreflect.FullName]bool, m protoreflect.Message) {
@@ -345,76 +345,121 @@ func requireCovered(t *testing.T, covered map[protoreflect.FullName]bool, d prot
 
 // TestNoGoldenIsForgotten: a file without its meaning is not checked.
 func TestNoGoldenIsForgotten(t *testing.T) {
-	files, err := filepath.Glob("testdata/events/*.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		name := strings.TrimSuffix(filepath.Base(f), ".txt")
-		if !slices.ContainsFunc(goldens, func(g golden) bool { return g.name == name }) {
-			t.Errorf("%s: its value is missing in goldens", f)
+	for _, folder := range []string{"", "session/"} {
+		files, err := filepath.Glob("testdata/events/" + folder + "*.txt")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no goldens in %q: %v", folder, err)
+		}
+		for _, f := range files {
+			name := folder + strings.TrimSuffix(filepath.Base(f), ".txt")
+			if !slices.ContainsFunc(goldens, func(g golden) bool { return g.name == name }) {
+				t.Errorf("%s: its value is missing in goldens", f)
+			}
 		}
 	}
 }
 
-// TestEventTypes: the constructor, the type name and the list agree and are
+// TestEventTypes: the constructors, the type names and the list agree and are
 // complete, so that no event is without a label or a spelling.
 func TestEventTypes(t *testing.T) {
-	fields := (&messages.ProfileEvent{}).ProtoReflect().Descriptor().Oneofs().ByName("event").Fields()
-	var want []string
-	for i := range fields.Len() {
-		empty := (&messages.ProfileEvent{}).ProtoReflect()
-		empty.Set(fields.Get(i), empty.NewField(fields.Get(i)))
-		event := empty.Interface().(*messages.ProfileEvent)
-		name := string(fields.Get(i).Message().Name())
-		want = append(want, name)
-
-		if got := event.TypeName(); got != name {
+	var names []string
+	eachType(&messages.ProfileEvent{}, func(name string, event, body proto.Message) {
+		names = append(names, name)
+		if got := event.(*messages.ProfileEvent).TypeName(); got != name {
 			t.Errorf("TypeName is %q, want %q", got, name)
 		}
-		body := empty.Get(fields.Get(i)).Message().Interface()
+		if got := (&messages.Envelope{Profile: event.(*messages.ProfileEvent)}).TypeName(); got != name {
+			t.Errorf("TypeName of its envelope is %q, want %q", got, name)
+		}
 		if wrapped := messages.NewProfileEvent(body); !proto.Equal(wrapped, event) {
 			t.Errorf("NewProfileEvent(%s) is %v", name, wrapped)
 		}
-	}
-	if diff := cmp.Diff(want, messages.EventTypes()); diff != "" {
+	})
+	eachType(&messages.SessionEvent{}, func(name string, event, body proto.Message) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		if got := event.(*messages.SessionEvent).TypeName(); got != name {
+			t.Errorf("TypeName of a session's is %q, want %q", got, name)
+		}
+		if got := (&messages.Envelope{Session: event.(*messages.SessionEvent)}).TypeName(); got != name {
+			t.Errorf("TypeName of its envelope is %q, want %q", got, name)
+		}
+		if wrapped := messages.NewSessionEvent(body); !proto.Equal(wrapped, event) {
+			t.Errorf("NewSessionEvent(%s) is %v", name, wrapped)
+		}
+	})
+	if diff := cmp.Diff(names, messages.EventTypes()); diff != "" {
 		t.Errorf("EventTypes (-want +got):\n%s", diff)
 	}
 }
 
-func TestNewProfileEventRefusesOtherTypes(t *testing.T) {
-	defer func() {
-		if recover() == nil {
-			t.Error("a message that is no event was accepted")
-		}
-	}()
-	messages.NewProfileEvent(&messages.ProfileSpec{})
+// eachType gives an empty event of each type of the kind that empty is of.
+func eachType(empty proto.Message, do func(name string, event, body proto.Message)) {
+	fields := empty.ProtoReflect().Descriptor().Oneofs().ByName("event").Fields()
+	for i := range fields.Len() {
+		event := empty.ProtoReflect().New()
+		event.Set(fields.Get(i), event.NewField(fields.Get(i)))
+		do(string(fields.Get(i).Message().Name()), event.Interface(), event.Get(fields.Get(i)).Message().Interface())
+	}
+}
+
+func TestConstructorsRefuseOtherTypes(t *testing.T) {
+	for what, construct := range map[string]func(){
+		"no event at all":                  func() { messages.NewProfileEvent(&messages.ProfileSpec{}) },
+		"no event of a session at all":     func() { messages.NewSessionEvent(&messages.SessionSpec{}) },
+		"a profile's event for a session":  func() { messages.NewSessionEvent(&messages.ProfileAdded{}) },
+		"a session's event for a profile":  func() { messages.NewProfileEvent(&messages.SessionEnded{}) },
+		"nothing":                          func() { messages.NewSessionEvent(nil) },
+		"an event that is wrapped already": func() { messages.NewSessionEvent(&messages.SessionEvent{}) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s was accepted", what)
+				}
+			}()
+			construct()
+		}()
+	}
 }
 
 // TestUnknownEventType: an event of a later release has no type name, by which
 // the store and the actors know that they must stop, and its bytes survive.
 func TestUnknownEventType(t *testing.T) {
-	// Field 6 of the envelope is the event; in it field 999, an empty message.
-	encoded := []byte{0x32, 0x03, 0xba, 0x3e, 0x00}
-	e := &messages.Envelope{}
-	if err := e.UnmarshalVT(encoded); err != nil {
-		t.Fatal(err)
-	}
-	if e.Profile == nil {
-		t.Fatal("the event is gone")
-	}
-	if name := e.Profile.TypeName(); name != "" {
-		t.Errorf("TypeName is %q, want none", name)
-	}
-	again, err := e.MarshalVT()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(again) != string(encoded) {
-		t.Errorf("the unknown event was changed: %x", again)
+	// Fields 6 and 7 of the envelope are the event; in it field 999, an empty
+	// message.
+	for kind, encoded := range map[string][]byte{
+		"profile": {0x32, 0x03, 0xba, 0x3e, 0x00},
+		"session": {0x3a, 0x03, 0xba, 0x3e, 0x00},
+	} {
+		e := &messages.Envelope{}
+		if err := e.UnmarshalVT(encoded); err != nil {
+			t.Fatal(err)
+		}
+		if (e.Profile != nil) != (kind == "profile") || (e.Session != nil) != (kind == "session") {
+			t.Fatalf("the event of a %s is gone", kind)
+		}
+		if name := e.TypeName(); name != "" {
+			t.Errorf("TypeName is %q, want none", name)
+		}
+		again, err := e.MarshalVT()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(again) != string(encoded) {
+			t.Errorf("the unknown event was changed: %x", again)
+		}
 	}
 	var none *messages.ProfileEvent
 	if name := none.TypeName(); name != "" {
 		t.Errorf("TypeName of no event is %q", name)
+	}
+	var nobody *messages.SessionEvent
+	if name := nobody.TypeName(); name != "" {
+		t.Errorf("TypeName of no event of a session is %q", name)
+	}
+	if name := (&messages.Envelope{}).TypeName(); name != "" {
+		t.Errorf("TypeName of an empty envelope is %q", name)
 	}
 }

@@ -3,6 +3,9 @@ package messages
 import (
 	"errors"
 	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // ErrUnknownEvent is returned for an event type that this release does not
@@ -66,13 +69,17 @@ func NewProfileEvent(body any) *ProfileEvent {
 	panic(fmt.Sprintf("messages: %T is not a profile event", body))
 }
 
-// EventTypes lists the type name of every profile event, in field order: the
-// label values of muster_journal_events_total.
+// EventTypes lists the type name of every event of profiles and sessions, each
+// once: the label values of muster_journal_events_total.
 func EventTypes() []string {
-	fields := (&ProfileEvent{}).ProtoReflect().Descriptor().Oneofs().ByName("event").Fields()
-	names := make([]string, fields.Len())
-	for i := range names {
-		names[i] = string(fields.Get(i).Message().Name())
+	var names []string
+	for _, event := range []proto.Message{&ProfileEvent{}, &SessionEvent{}} {
+		fields := event.ProtoReflect().Descriptor().Oneofs().ByName("event").Fields()
+		for i := range fields.Len() {
+			if name := string(fields.Get(i).Message().Name()); !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
 	}
 	return names
 }

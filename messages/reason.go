@@ -65,6 +65,40 @@ const (
 	ReasonInterrupted Reason = "interrupted"
 )
 
+// Reasons for which a session or one of its requests ends.
+const (
+	// ReasonHangup: our side ended it.
+	ReasonHangup Reason = "hangup.local"
+	// ReasonHangupAfter: its time is over.
+	ReasonHangupAfter Reason = "hangup.after"
+	// ReasonRemoteHangup: the peer sent BYE, or CANCEL.
+	ReasonRemoteHangup Reason = "hangup.remote"
+	// ReasonDeclined: a final response of 300 and above that no other reason
+	// fits.
+	ReasonDeclined Reason = "peer.declined"
+	// ReasonPeerBusy: 486 or 600.
+	ReasonPeerBusy Reason = "peer.busy"
+	// ReasonNoAnswer: nobody picked up in time; 408, 480, 487.
+	ReasonNoAnswer Reason = "peer.no_answer"
+	// ReasonNotAdmitted: the registrar's pace or limit left no room in time.
+	ReasonNotAdmitted Reason = "not_admitted"
+	// ReasonSessionExpired: nobody refreshed the session (RFC 4028 §10).
+	ReasonSessionExpired Reason = "session.expired"
+	// ReasonRefreshFailed: the refresh was refused or got no answer.
+	ReasonRefreshFailed Reason = "session.refresh_failed"
+	// ReasonDialogGone: a response that ends the dialog (RFC 5057 §5.1).
+	ReasonDialogGone Reason = "dialog.gone"
+	// ReasonNoACK: our 2xx was never acknowledged (RFC 3261 §13.3.1.4).
+	ReasonNoACK Reason = "ack.missing"
+	// ReasonNoContact: a 2xx or INVITE without a usable Contact.
+	ReasonNoContact Reason = "contact.missing"
+	// ReasonGlare: 491 more often than is repeated.
+	ReasonGlare Reason = "glare"
+	// ReasonUntrusted: a challenge from where this profile's credentials must
+	// not go (S-01, S-03).
+	ReasonUntrusted Reason = "untrusted_target"
+)
+
 // Reasons for an input that changes nothing.
 const (
 	// DropStale: the input belongs to an older attempt.
@@ -79,9 +113,17 @@ const (
 	DropUnwanted Reason = "unwanted"
 )
 
-// Reasons lists every reason that an event can carry, for metrics that must
-// exist at zero.
+// Reasons lists every reason that an event can carry.
 func Reasons() []Reason {
+	return append(RegistrationReasons(),
+		ReasonHangup, ReasonHangupAfter, ReasonRemoteHangup, ReasonDeclined, ReasonPeerBusy,
+		ReasonNoAnswer, ReasonNotAdmitted, ReasonSessionExpired, ReasonRefreshFailed,
+		ReasonDialogGone, ReasonNoACK, ReasonNoContact, ReasonGlare, ReasonUntrusted)
+}
+
+// RegistrationReasons lists those that a profile's events can carry, for
+// metrics that must exist at zero.
+func RegistrationReasons() []Reason {
 	return []Reason{
 		ReasonTimeout, ReasonTransport, ReasonGuard, ReasonResolve, ReasonTooLarge,
 		ReasonRejectedCredentials, ReasonAllowance, ReasonChallengeMissing,

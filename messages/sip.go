@@ -27,6 +27,9 @@ type SIPRequest struct {
 	Expires int64
 	// Supported are option tags.
 	Supported []string
+	// Headers are further lines, after ours and before the mutations. A name
+	// that the adapter writes itself is refused.
+	Headers []Header
 	// Mutations are the checked answer of an authenticator.
 	Mutations []*HeaderMutation
 	// MutableHeaders are the headers that this request's authenticator may
@@ -36,6 +39,15 @@ type SIPRequest struct {
 	MutableHeaders []string
 	ContentType    string
 	Body           []byte
+	// Branch identifies the transaction of an INVITE: 24 to 64 hexadecimal digits from
+	// a cryptographic source, chosen by the caller so that it can be recorded
+	// before the request leaves. Another address that is tried gets a branch
+	// that is derived from it. Empty lets the adapter choose.
+	Branch string
+	// Resume takes up the INVITE transaction of Branch that an earlier process
+	// began: nothing is sent, what still comes is reported, and it can be
+	// cancelled.
+	Resume bool
 	// Retransmitted is called for each retransmission when not nil, from any
 	// goroutine; it must not block.
 	Retransmitted func()
@@ -59,8 +71,10 @@ type SIPOutcome struct {
 // adapter has checked that it is well formed, that it belongs to the request
 // and that it came from where the request went.
 type SIPResponse struct {
-	// Status is 200 to 699, unknown codes unchanged.
+	// Status is 200 to 699, unknown codes unchanged; 100 to 199 only in an
+	// InviteReport. Phrase is the reason phrase, for people.
 	Status int
+	Phrase string
 	// Challenges are the values of WWW-Authenticate and Proxy-Authenticate,
 	// split per challenge, in wire order, at most 64.
 	Challenges []*RecordedChallenge
@@ -87,6 +101,8 @@ type SIPResponse struct {
 	AuthInfo []AuthInfo
 	// Source is "address:port" of the sender.
 	Source string
+	// Dialog is nil in responses to REGISTER.
+	Dialog *DialogInfo
 }
 
 // ContactBinding is one contact of a 2xx to REGISTER.
