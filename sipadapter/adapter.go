@@ -31,6 +31,7 @@ type Adapter struct {
 	entropy  entropy
 	stats    stats
 	table    *table
+	servers  *servers
 	resolver *finder
 	avoid    *avoidance
 	streams  *streams
@@ -99,6 +100,7 @@ func newAdapter(o Options, s seams) (*Adapter, error) {
 		a.seams.dial = dialTCP
 	}
 	a.table = newTable(a.countRetransmission)
+	a.servers = newServers(a, o.MaxPending)
 	a.streams = newStreams(a, a.seams.dial)
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	resolver := o.Resolver
@@ -221,6 +223,7 @@ func (a *Adapter) Close(ctx context.Context) error {
 	if first {
 		a.cancel()
 		a.table.close()
+		a.servers.close()
 		a.streams.close()
 		for _, l := range a.accepting {
 			_ = l.Close()
@@ -274,6 +277,8 @@ func (a *Adapter) countRetransmission(method string) {
 // without importing them.
 type sender interface {
 	Send(req *messages.SIPRequest, done func(messages.SIPOutcome))
+	Invite(req *messages.SIPRequest, report func(messages.InviteReport)) messages.Invitation
+	Ack(req *messages.SIPRequest)
 }
 
 var _ sender = (*Adapter)(nil)

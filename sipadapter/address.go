@@ -79,7 +79,11 @@ func (a *Adapter) reachedAt(l listener, t target) hostPort {
 // size changes it, because it is what the binding is known by, and because
 // RFC 3263 §4.3 wants the request to be identical.
 func (a *Adapter) contactFor(user string, t target) string {
-	l := a.listenerFor(t)
+	return a.contactAt(user, a.listenerFor(t), t)
+}
+
+// contactAt is our Contact URI at a listener, as a target is told it.
+func (a *Adapter) contactAt(user string, l listener, t target) string {
 	contact := "sip:"
 	if user != "" {
 		contact += escapeUser(user) + "@"

@@ -43,6 +43,16 @@ func (v *avoidance) allows(t target) bool {
 	return true
 }
 
+// rank is 1 for an address that is passed over. Asking makes nobody the probe.
+func (v *avoidance) rank(t target) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, ok := v.until[t]; ok {
+		return 1
+	}
+	return 0
+}
+
 // failed notes an address; retryAfter is what its 503 asked for, if anything
 // (RFC 3261 §21.5.4).
 func (v *avoidance) failed(t target, retryAfter time.Duration) {

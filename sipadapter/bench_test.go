@@ -2,6 +2,7 @@ package sipadapter
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
@@ -132,4 +133,24 @@ func benchPeer(b *testing.B) netip.AddrPort {
 		}
 	}()
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// BenchmarkCall is an INVITE that is accepted at once, and its ACK.
+func BenchmarkCall(b *testing.B) {
+	d := func(in *messages.SIPInbound) bool {
+		in.Respond(messages.SIPReply{Status: 200, Tag: "ours", ContactUser: "alice", Acked: func(*messages.SIPInbound) {}})
+		return true
+	}
+	a, conn := memAdapter(b, Options{InboundRate: 1 << 30, MaxPending: 1 << 30, OnRequest: d}, seams{})
+	defer shut(b, a)
+	conn.fail = net.ErrClosed // nothing is kept of what is sent
+	o := origin{from: stranger, socket: a.sockets[0]}
+	invite := calling("Call-ID: CALL")
+	ack := acking(answerTo(calling(), "200 OK"), newBranch, "Call-ID: CALL", inDialog)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		id := fmt.Sprint(i)
+		a.receive(replaceAll(invite, "CALL", id), o)
+		a.receive(replaceAll(ack, "CALL", id), o)
+	}
 }

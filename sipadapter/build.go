@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sipmuster/muster/actors/challenge"
+	"github.com/sipmuster/muster/actors/mutation"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -17,6 +18,9 @@ const (
 	// maxDatagram is the size from which a request goes by TCP when the path
 	// MTU is not known (RFC 3261 §18.1.1).
 	maxDatagram = 1_300
+	// maxHeaders and maxHeaderSize bound the further lines of a request.
+	maxHeaders    = 64
+	maxHeaderSize = 8 << 10
 )
 
 // check finds what would make the request malformed or let one field become
@@ -26,9 +30,6 @@ func check(r *messages.SIPRequest) error {
 	switch {
 	case !challenge.IsToken(r.Method):
 		return fault("method is not a token")
-	case r.Method == "INVITE" || r.Method == "ACK" || r.Method == "CANCEL":
-		// Their transactions follow other rules (RFC 3261 §17.1.1, §9.1).
-		return fault("method " + r.Method + " is not sent by a non-INVITE transaction")
 	case !isBracketable(r.RequestURI):
 		return fault("malformed Request-URI")
 	case r.Method == "REGISTER" && strings.IndexByte(r.RequestURI, '@') >= 0:
@@ -53,7 +54,75 @@ func check(r *messages.SIPRequest) error {
 			return fault("malformed Route")
 		}
 	}
+	if r.Method == "INVITE" {
+		if err := checkInvite(r); err != nil {
+			return fmt.Errorf("request: %w", err)
+		}
+	}
+	return checkHeaders(r.Headers)
+}
+
+// checkInvite finds what only an INVITE can get wrong. Its Contact is where
+// the dialog's requests will come, and must be as safe as the way there (RFC
+// 3261 §8.1.1.8): ours is a sip URI.
+func checkInvite(r *messages.SIPRequest) error {
+	switch {
+	case r.NoContact:
+		return errors.New("an INVITE has a Contact (RFC 3261 §8.1.1.8)")
+	case isSecure("<" + r.RequestURI + ">"), len(r.Route) > 0 && isSecure(r.Route[0]):
+		return fmt.Errorf("a sips URI %w", errInsecure)
+	case r.Branch != "" && !isBranchSeed(r.Branch), r.Resume && r.Branch == "":
+		return errors.New("malformed branch")
+	}
 	return nil
+}
+
+func isSecure(nameAddr string) bool {
+	n, _ := parseNameAddr(nameAddr)
+	scheme, _, _ := strings.Cut(n.uri, ":")
+	return strings.EqualFold(scheme, "sips")
+}
+
+// isBranchSeed takes at least the 96 bits that S-05 asks for.
+func isBranchSeed(s string) bool {
+	for i := range len(s) {
+		if _, ok := unhex(s[i]); !ok {
+			return false
+		}
+	}
+	return len(s) >= 24 && len(s) <= 64
+}
+
+// checkHeaders finds lines that would contradict ours, or that are none. A name
+// is only quoted when it is one of ours.
+func checkHeaders(headers []messages.Header) error {
+	if len(headers) > maxHeaders {
+		return fmt.Errorf("request: %d headers, at most %d are allowed", len(headers), maxHeaders)
+	}
+	for _, h := range headers {
+		name := mutation.Canonical(h.Name)
+		switch {
+		case isWritten(name):
+			return errors.New("request: the header " + name + " is written by the adapter")
+		case !challenge.IsToken(h.Name) || !challenge.IsFieldValue(h.Value):
+			return errors.New("request: malformed header")
+		case len(h.Name)+len(h.Value) > maxHeaderSize:
+			return fmt.Errorf("request: a header over %d bytes", maxHeaderSize)
+		}
+	}
+	return nil
+}
+
+// isWritten tells the headers that come from the other fields of a request. The
+// name is canonical.
+func isWritten(name string) bool {
+	switch name {
+	case "via", "from", "to", "call-id", "cseq", "contact", "route", "record-route", "max-forwards",
+		"content-length", "content-type", "authorization", "proxy-authorization",
+		"supported", "user-agent", "expires":
+		return true
+	}
+	return false
 }
 
 // isBracketable tells whether a URI can stand between angle brackets and in a
@@ -101,22 +170,31 @@ func (t template) packet(over transport, sentBy hostPort, k branchKey) []byte {
 // line is one header line of a request.
 type line struct{ name, value string }
 
-// compose serialises a request that check accepted, and whose mutations are
-// checked as well. contact is our Contact URI.
-func compose(r *messages.SIPRequest, contact, userAgent string) template {
-	target, routes := route(r)
-	lines := mutate(ownLines(r, routes, contact, userAgent), r.Mutations)
+// requestLines are the Request-URI and the header lines of a request that check
+// accepted, and whose mutations are checked as well. contact is our Contact
+// URI.
+func requestLines(r *messages.SIPRequest, contact, userAgent string) (requestURI string, lines []line) {
+	requestURI, routes := route(r)
+	lines = ownLines(r, routes, contact, userAgent)
+	for _, h := range r.Headers {
+		lines = append(lines, line{spelledOut(mutation.Canonical(h.Name), h.Name), trim(h.Value)})
+	}
+	return requestURI, mutate(lines, r.Mutations)
+}
+
+// serialise describes the body and writes everything down.
+func serialise(r *messages.SIPRequest, requestURI string, lines []line) template {
 	if r.ContentType != "" {
 		lines = append(lines, line{"Content-Type", r.ContentType})
 	}
 	lines = append(lines, line{"Content-Length", strconv.Itoa(len(r.Body))})
 	return template{
-		head: r.Method + " " + target + " SIP/2.0\r\n",
+		head: r.Method + " " + requestURI + " SIP/2.0\r\n",
 		tail: write(lines, r.Body),
 	}
 }
 
-// ownLines are the header lines that an authenticator finds.
+// ownLines are the header lines that come from the fields of a request.
 func ownLines(r *messages.SIPRequest, routes []string, contact, userAgent string) []line {
 	lines := make([]line, 0, 16)
 	add := func(name, value string) { lines = append(lines, line{name, value}) }

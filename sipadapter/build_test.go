@@ -9,6 +9,12 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
+// compose serialises a request as one from contact.
+func compose(r *messages.SIPRequest, contact, userAgent string) template {
+	requestURI, lines := requestLines(r, contact, userAgent)
+	return serialise(r, requestURI, lines)
+}
+
 // packetOf serialises a request as it would go to the test registrar.
 func packetOf(t testing.TB, r *messages.SIPRequest) string {
 	t.Helper()

@@ -1,26 +1,32 @@
 // Package sipadapter is the node's mouth and ear: bytes on one side, plain
-// values of package messages on the other. It sends requests, reports exactly
-// one outcome for each, and answers what strangers ask.
+// values of package messages on the other. It sends requests, reports what
+// becomes of each, and answers what strangers ask.
 //
 // # What it owns
 //
 //   - The sockets. UDP: one reader per listener, in order, 65,535-byte buffer.
 //     TCP: one connection per target shared by all profiles, a writer that
 //     coalesces, and bounded inbound connections.
-//   - The client transactions (RFC 3261 §17.1): a table of 64 shards keyed by
-//     our own random branch, one heap of deadlines and one runtime timer per
-//     shard.
+//   - The client transactions (RFC 3261 §17.1, RFC 6026): a table of 64 shards
+//     keyed by our own random branch, one heap of deadlines and one runtime
+//     timer per shard.
 //   - Finding the server (RFC 3263) with a cache, failover and a memory for
 //     silent addresses.
 //   - Serialising requests, with a second check of what an authenticator wants
 //     changed in them; translating responses.
-//   - Stateless answers to requests from outside.
+//   - The server transactions (RFC 3261 §17.2, RFC 6026) of the requests that a
+//     session takes, keyed by what the peer sends and bounded; stateless answers
+//     to all other requests from outside.
 //
 // # What it promises
 //
 //   - Send never blocks on the network or on DNS, and its callback is called
 //     once: with a final response that is well formed, answers this request and
 //     came from where the request went, or with a reason why there is none.
+//   - Invite keeps the same promises. Its callback is called for every response,
+//     one at a time and in order, and never after the report that says it is the
+//     last. A refusal is acknowledged here; a 2xx is acknowledged by the caller,
+//     through Ack. A CANCEL leaves only when RFC 3261 §9.1 allows it.
 //   - No lock is held while a callback runs.
 //   - What a peer sends is bounded before it is kept (S-30 to S-36); what is
 //     dropped is counted and never logged line by line.
@@ -28,23 +34,33 @@
 //
 // # What it refuses
 //
-// It takes no decision about a registration: no retries beyond RFC 3263
-// failover, no back-off, no pacing, no credentials of its own. TLS and
-// WebSocket targets are refused, never replaced by something weaker (S-15).
-// INVITE is refused: its transaction is another machine (RFC 3261 §17.1.1).
+// It takes no decision about a registration or a call: no retries beyond RFC
+// 3263 failover, no back-off, no pacing, no credentials of its own, no answer to
+// a challenge, no dialog that it remembers. TLS and WebSocket targets are
+// refused, never replaced by something weaker (S-15). A call may ring for ever:
+// when it has rung long enough is the caller's to say.
 //
 // # How a request travels
 //
-//	Send (exchange.go)      checks the request, asks resolve.go for targets
+//	Send (exchange.go), Invite (invitation.go), Ack (ack.go)
+//	  course.go             checks the request, asks resolve.go for targets
 //	  build.go, mutate.go   everything below the Via line, once
-//	  transaction.go        one entry per attempt: new branch, same request
+//	  table.go              one transaction per attempt: new branch, same request
 //	    noninvite.go        timers E, F and K as a pure machine
+//	    invite.go           timers A, B, D and M as another
 //	    udp.go, stream.go   the bytes leave
 //	receive.go              the answer is matched and checked
 //	  translate.go          ... and becomes a messages.SIPResponse
-//	exchange.go             reports it, or goes to the next target
+//	exchange.go, invitation.go report it, or go to the next target
 //
-// Requests from outside branch off in receive.go to inbound.go and reply.go.
+// How a request from outside travels:
+//
+//	inbound.go              judges its form, and answers what no session takes
+//	  serverrequest.go      offers it to Options.OnRequest, as dialog.go reads it
+//	  servertable.go        repeats, merged requests, CANCEL and ACK find theirs
+//	    server.go           timers G to J and L as pure machines
+//	  serverreply.go        what the session answers, and what is added
+//	reply.go                the bytes of every response, and where they go
 //
 // # sipgo
 //

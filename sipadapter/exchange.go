@@ -2,147 +2,62 @@ package sipadapter
 
 import (
 	"errors"
-	"slices"
+	"fmt"
 	"time"
 
-	"github.com/sipmuster/muster/actors/mutation"
 	"github.com/sipmuster/muster/messages"
 )
-
-// maxTargets bounds how many addresses one request tries (ERR-10). With 64*T1
-// each, an outcome can take 96 seconds plus DNS.
-const maxTargets = 3
-
-// errPending says that MaxPending is reached.
-var errPending = errors.New("too many requests are pending")
 
 // exchange is one request until its outcome: one transaction after the other,
 // at most one at a time, so its fields need no lock.
 type exchange struct {
-	a        *Adapter
-	req      *messages.SIPRequest
-	done     func(messages.SIPOutcome)
-	template template
-	contact  uri
-	left     []target // not tried yet, in the order of RFC 3263
-	tries    int
-	sent     time.Time
-	// refused is the best that a target that was left behind had to say.
-	refused *messages.SIPResponse
+	course
+	done func(messages.SIPOutcome)
+	sent time.Time
 }
 
-// Send starts a client transaction and returns at once. done is called exactly
-// once, from another goroutine or from this one, with no lock held, and must
-// not block. The request must not be changed until then.
+// Send starts a client transaction for any request but INVITE, ACK and CANCEL,
+// and returns at once. done is called exactly once, from another goroutine or
+// from this one, with no lock held, and must not block. The request must not be
+// changed until then.
 func (a *Adapter) Send(req *messages.SIPRequest, done func(messages.SIPOutcome)) {
-	fail := func(reason messages.Reason, err error) {
-		go done(messages.SIPOutcome{Failure: reason, Detail: err.Error()})
-	}
-	if a.state.Load() != stateRunning {
-		fail(messages.ReasonTransport, errClosed)
+	hop, fault := a.admit(req, nonInviteMethod)
+	if fault != (failure{}) {
+		go done(messages.SIPOutcome{Failure: fault.reason, Detail: fault.detail})
 		return
 	}
-	if err := check(req); err != nil {
-		fail(messages.ReasonConfiguration, err)
-		return
-	}
-	if err := mutation.Check(req.Mutations, req.MutableHeaders); err != nil {
-		fail(messages.ReasonMutation, err)
-		return
-	}
-	hop, err := parseNextHop(req.NextHop)
-	if errors.Is(err, errInsecure) {
-		fail(messages.ReasonTransport, err)
-		return
-	}
-	if err != nil {
-		fail(messages.ReasonConfiguration, err)
-		return
-	}
-	if a.stats.pending.Add(1) > int64(a.opts.MaxPending) {
-		a.stats.pending.Add(-1)
-		fail(messages.ReasonTransport, errPending)
-		return
-	}
-	e := &exchange{a: a, req: req, done: done}
+	e := &exchange{course: course{a: a, req: req}, done: done}
 	a.resolver.find(hop, e.begin)
 }
 
-// begin has the plan: DNS is asked once per request (ERR-11).
+// nonInviteMethod refuses the methods whose transactions follow other rules
+// (RFC 3261 §17.1.1, §9.1).
+func nonInviteMethod(method string) error {
+	switch method {
+	case "INVITE", "ACK", "CANCEL":
+		return fmt.Errorf("request: method %s is not sent by a non-INVITE transaction", method)
+	}
+	return nil
+}
+
 func (e *exchange) begin(p plan, err error) {
-	if err != nil {
-		reason := messages.ReasonResolve
-		if errors.Is(err, errClosed) {
-			reason = messages.ReasonTransport
-		}
-		e.end(messages.SIPOutcome{Failure: reason, Detail: err.Error()})
-		return
-	}
-	e.left = p.order(e.req.CallID)
-	text := e.a.contactFor(e.req.ContactUser, e.left[0])
-	if e.contact, err = parseURI(text); err != nil {
-		e.end(messages.SIPOutcome{Failure: messages.ReasonConfiguration, Detail: "our Contact: " + err.Error()})
-		return
-	}
-	e.template = compose(e.req, text, e.a.opts.UserAgent)
-	if len(e.template.head)+len(e.template.tail)+256 > maxMessage {
-		e.end(messages.SIPOutcome{Failure: messages.ReasonTooLarge, Detail: "request over 65,535 bytes"})
+	if _, fault := e.chart(p, err); fault != (failure{}) {
+		e.end(messages.SIPOutcome{Failure: fault.reason, Detail: fault.detail})
 		return
 	}
 	t, _ := e.next()
-	e.try(t)
+	e.attempt(t, e.carrier(t))
 }
 
-// next takes the next target off the list. Addresses that are avoided are
-// passed over, except when nothing else was ever tried.
-func (e *exchange) next() (target, bool) {
-	if e.tries == maxTargets {
-		return target{}, false
-	}
-	i := slices.IndexFunc(e.left, e.a.avoid.allows)
-	if i < 0 && e.tries == 0 {
-		i = 0
-	}
-	if i < 0 {
-		return target{}, false
-	}
-	e.tries++
-	t := e.left[i]
-	e.left = slices.Delete(e.left, i, i+1)
-	return t, true
-}
-
-// try sends the request to a target, by TCP if it is too large for a datagram
-// (RFC 3261 §18.1.1).
-func (e *exchange) try(t target) {
-	over := t.transport
-	if over == transportUDP && e.template.size(e.a.reachedAt(e.a.listenerFor(t), t)) > maxDatagram {
-		over = transportTCP
-	}
-	e.attempt(t, over)
-}
-
-// attempt is one transaction. over differs from the target's transport when
-// the size asks for TCP.
+// attempt is one transaction.
 func (e *exchange) attempt(t target, over transport) {
-	via := target{over, t.addr}
-	w, err := e.a.wireTo(via)
+	tx, err := e.transaction(t, over, e.a.entropy.branch())
 	if err != nil {
 		e.ended(t, over, nil, result{err: err})
 		return
 	}
-	tx := &transaction{
-		key:     e.a.entropy.branch(),
-		method:  e.req.Method,
-		cseq:    e.req.CSeq,
-		callID:  e.req.CallID,
-		fromTag: e.req.FromTag,
-		sentBy:  e.a.reachedAt(e.a.listenerFor(via), via),
-		wire:    w,
-		resent:  e.req.Retransmitted,
-		machine: newNonInvite(e.a.timers, w.reliable()),
-	}
-	tx.packet = e.template.packet(over, tx.sentBy, tx.key)
+	w := tx.wire
+	tx.machine = newNonInvite(e.a.timers, w.reliable())
 	before, now := e.sent, time.Now()
 	if before.IsZero() {
 		e.sent = now
@@ -151,24 +66,11 @@ func (e *exchange) attempt(t target, over transport) {
 		if r.unsent {
 			e.sent = before
 		}
-		if s, ok := w.(*stream); ok && r.timedOut() {
-			s.suspect(now)
-		}
+		doubt(w, r, now)
 		e.ended(t, over, w, r)
 	}
-	e.a.stats.sent.Add(1)
-	e.a.counters.RequestSent(e.req.Method)
+	e.a.countRequest(e.req.Method)
 	e.a.table.start(tx)
-}
-
-func (a *Adapter) wireTo(t target) (wire, error) {
-	if t.transport == transportTCP {
-		return a.streams.to(t.addr)
-	}
-	if u := a.socketFor(t.addr.Addr()); u != nil {
-		return udpWire{u, t.addr}, nil
-	}
-	return nil, errors.New("no UDP listener can reach the target")
 }
 
 // ended decides what the end of a transaction means for the request: failover
@@ -190,16 +92,8 @@ func (e *exchange) ended(t target, over transport, w wire, r result) {
 	}
 }
 
-// refused: the target wants no TCP, so that a request that only its size sent
-// there goes by UDP after all (GEN-11).
-func refused(w wire, err error) bool {
-	s, ok := w.(*stream)
-	return ok && s.refusedTCP(err)
-}
-
 func (e *exchange) answered(t target, r result) {
-	response := translate(r.response, e.contact)
-	response.Source = r.from.String()
+	response := e.response(r)
 	if response.Status != 503 {
 		e.a.avoid.answered(t)
 		e.end(messages.SIPOutcome{Response: response})
@@ -214,7 +108,7 @@ func (e *exchange) answered(t target, r result) {
 func (e *exchange) failover(t target, reason messages.Reason, detail string, retryAfter time.Duration) {
 	e.a.avoid.failed(t, retryAfter)
 	if next, ok := e.next(); ok {
-		e.try(next)
+		e.attempt(next, e.carrier(next))
 		return
 	}
 	if e.refused != nil {

@@ -17,9 +17,6 @@ type InboundRequest struct {
 	Source             string // "address:port"
 }
 
-// allowedMethods are the methods that get another answer than 405.
-const allowedMethods = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO"
-
 // newReplyLimit is a token bucket that holds a tenth of a second.
 func newReplyLimit(perSecond int) *rate.Limiter {
 	if perSecond <= 0 {
@@ -28,9 +25,9 @@ func newReplyLimit(perSecond int) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), max(perSecond/10, 1))
 }
 
-// receiveRequest answers without keeping any state: a repeat of a request gets
-// the same answer again (RFC 3261 §8.2.7). Nothing but final responses leaves
-// here, and never a 408 (RFC 4320 §4.1, §4.2).
+// receiveRequest gives a request to the core, or answers it without keeping any
+// state: a repeat gets the same answer again (RFC 3261 §8.2.7). Nothing but
+// final responses leaves here, and never a 408 (RFC 4320 §4.1, §4.2).
 func (a *Adapter) receiveRequest(raw []byte, o origin) {
 	if !a.replies.Allow() {
 		a.drop(dropRate)
@@ -44,23 +41,37 @@ func (a *Adapter) receiveRequest(raw []byte, o origin) {
 	case err != nil:
 		a.drop(dropMalformed)
 		return
-	case m.isACK():
-		return // never answered (RFC 3261 §17)
 	}
-	status, extra := a.judge(m)
+	status, lines := a.judge(m)
+	switch {
+	case m.isACK() && status == 0:
+		a.takeACK(m, o)
+		return
+	case m.isACK(): // never answered (RFC 3261 §17)
+		return
+	case status == 0 && m.method == "CANCEL" && a.takeCancel(m, o):
+		return
+	}
 	if status == 0 {
-		status, extra = a.answer(m, o)
+		var taken bool
+		if taken, status = a.offer(m, o); taken {
+			return
+		}
 	}
-	packet, to, ok := a.reply(m, o, status, extra)
+	if status == 0 {
+		status, lines = a.answer(m, o)
+	}
+	a.reply(m, o, answer{status: status, lines: lines})
+}
+
+// reply answers a request that has no transaction.
+func (a *Adapter) reply(m *message, o origin, r answer) {
+	back, ok := wayBack(m, o)
 	if !ok {
 		a.drop(dropUnanswerable)
 		return
 	}
-	if o.stream != nil {
-		_ = o.stream.send(packet)
-		return
-	}
-	_ = o.socket.write(packet, to)
+	_ = back.send(a.response(m, o, r))
 }
 
 // isACK also looks at CSeq, for a Request-Line that cannot be read.
@@ -72,7 +83,7 @@ func (m *message) isACK() bool {
 // judge finds what is wrong with a request; 0 means nothing is. Max-Forwards
 // is only checked for its form: a server that is the target treats 0 like any
 // other value (RFC 4475 §3.3.11), 483 is for proxies.
-func (a *Adapter) judge(m *message) (status int, extra []line) {
+func (a *Adapter) judge(m *message) (status int, lines []line) {
 	if _, version, ok := strings.Cut(m.version, "/"); ok && version != "2.0" {
 		return 505, nil
 	}
@@ -86,9 +97,11 @@ func (a *Adapter) judge(m *message) (status int, extra []line) {
 	case err != nil || u.headers != "": // RFC 3261 §19.1.1 table 1
 		return 400, nil
 	}
-	// No extension is supported, so every required one is not (RFC 3261
-	// §8.2.2.3).
-	if required := optionTags(m, "require"); len(required) > 0 && m.method != "CANCEL" {
+	// RFC 3261 §8.2.2.3: neither ACK nor CANCEL is refused for it.
+	required := slices.DeleteFunc(optionTags(m, "require"), func(tag string) bool {
+		return strings.EqualFold(tag, supportedTags)
+	})
+	if len(required) > 0 && m.method != "CANCEL" && m.method != "ACK" {
 		return 420, []line{{"Unsupported", strings.Join(required, ", ")}}
 	}
 	return 0, nil
@@ -151,42 +164,36 @@ func count(m *message, name string) int {
 	return n
 }
 
-// answer is the verdict on a well-formed request.
-func (a *Adapter) answer(m *message, o origin) (status int, extra []line) {
+// answer is the verdict on a well-formed request that no session takes.
+func (a *Adapter) answer(m *message, o origin) (status int, lines []line) {
+	to, _ := m.one("to")
+	_, inDialog := tag(to)
 	if a.opts.OnInbound != nil {
-		switch status := a.opts.OnInbound(inboundRequest(m, o)); {
-		case status == 405: // RFC 3261 §21.4.6
-			return status, []line{{"Allow", allowedMethods}}
-		case status >= 200 && status <= 699:
-			return status, nil
+		if status := a.opts.OnInbound(inboundRequest(m, o)); status >= 200 && status <= 699 {
+			return status, capabilities(m.method, status, inDialog)
 		}
 	}
-	to, _ := m.one("to")
-	if _, inDialog := tag(to); inDialog {
-		return 481, nil // there is no dialog (RFC 3261 §12.2.2)
+	switch {
+	case inDialog: // there is no such dialog (RFC 3261 §12.2.2)
+		status = 481
+	case m.method == "OPTIONS":
+		status = 200
+	case m.method == "INVITE":
+		status = 480
+	case slices.Contains(strings.Split(outsideMethods, ", "), m.method):
+		status = 481
+	default:
+		status = 405
 	}
-	switch m.method {
-	case "OPTIONS":
-		return 200, []line{{"Allow", allowedMethods}, {"Accept", "application/sdp"}, {"Supported", ""}}
-	case "INVITE":
-		return 480, nil
-	}
-	if slices.Contains(strings.Split(allowedMethods, ", "), m.method) {
-		return 481, nil
-	}
-	return 405, []line{{"Allow", allowedMethods}}
+	return status, capabilities(m.method, status, inDialog)
 }
 
 func inboundRequest(m *message, o origin) InboundRequest {
 	from, _ := m.one("from")
 	to, _ := m.one("to")
 	callID, _ := m.one("call-id")
-	r := InboundRequest{
+	return InboundRequest{
 		Method: m.method, RequestURI: m.target, From: from, To: to, CallID: callID,
-		Transport: string(transportUDP), Source: o.from.String(),
+		Transport: string(o.transport()), Source: o.from.String(),
 	}
-	if o.stream != nil {
-		r.Transport = string(transportTCP)
-	}
-	return r
 }

@@ -84,6 +84,8 @@ func TestInboundAnswers(t *testing.T) {
 		{"unknown method", inbound("FROBNICATE"), "405"},
 		{"method in lower case", inbound("options"), "405"},
 		{"Require", inbound("OPTIONS", "Require: path, 100rel"), "420"},
+		{"Require: timer", inbound("INVITE", "Require: Timer"), "480"},
+		{"ACK with Require", inbound("ACK", "Require: path"), ""},
 		{"version", []byte(strings.Replace(string(inbound("OPTIONS")), " SIP/2.0", " SIP/3.0", 1)), "505"},
 		{"no From", without(inbound("OPTIONS"), "From"), "400"},
 		{"no To", without(inbound("OPTIONS"), "To"), "400"},
@@ -135,20 +137,20 @@ From: <sip:bob@example.test>;tag=b1
 To: %s
 Call-ID: in-1
 CSeq: 7 OPTIONS
-Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO
+Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, REFER, MESSAGE, NOTIFY
 Accept: application/sdp
-Supported: %s
+Supported: timer
 Server: Muster
 Content-Length: 0
 
-`, to, ""), "\n", "\r\n")
+`, to), "\n", "\r\n")
 	if diff := cmp.Diff(want, string(p[0].data)); diff != "" {
 		t.Errorf("answer (-want +got):\n%s", diff)
 	}
 	if !strings.HasPrefix(to, "<sip:alice@192.0.2.10>;tag=") || len(to) < len("<sip:alice@192.0.2.10>;tag=")+8 {
 		t.Errorf("To %s", to)
 	}
-	if p := ask(t, Options{}, inbound("OPTIONS", "Require: foo, bar")); headerLine(t, p[0].data, "Unsupported") != "foo, bar" {
+	if p := ask(t, Options{}, inbound("OPTIONS", "Require: foo, timer, bar")); headerLine(t, p[0].data, "Unsupported") != "foo, bar" {
 		t.Errorf("%s", p[0].data)
 	}
 }

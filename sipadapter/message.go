@@ -33,6 +33,7 @@ type message struct {
 	method, target string
 	version        string
 	status         int
+	phrase         string // the reason phrase as received
 	fields         []field
 	body           []byte
 	// faulty is set when a request must be answered 400: something in it is
@@ -40,9 +41,9 @@ type message struct {
 	faulty bool
 }
 
-// field is one header line: a canonical name in lower case and its value,
-// unfolded and trimmed.
-type field struct{ name, value string }
+// field is one header line: a canonical name in lower case, its value, unfolded
+// and trimmed, and the name as written.
+type field struct{ name, value, written string }
 
 // all walks the values of one header in wire order.
 func (m *message) all(name string) iter.Seq[string] {
@@ -88,7 +89,7 @@ func (a *Adapter) parseResponse(raw []byte, stream bool) (*message, error) {
 	if !ok {
 		return nil, errMalformed
 	}
-	m := &message{version: res.SipVersion, status: res.StatusCode}
+	m := &message{version: res.SipVersion, status: res.StatusCode, phrase: res.Reason}
 	if !threeDigits(raw) || !strings.EqualFold(m.version, "SIP/2.0") {
 		return nil, errMalformed
 	}
@@ -186,7 +187,7 @@ func (m *message) take(headers []sip.Header) error {
 			fault = errMalformed
 			continue
 		}
-		m.fields = append(m.fields, field{mutation.Canonical(h.Name()), value})
+		m.fields = append(m.fields, field{mutation.Canonical(h.Name()), value, h.Name()})
 	}
 	return fault
 }

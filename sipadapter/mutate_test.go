@@ -203,7 +203,7 @@ func intended(fields []field, list []*messages.HeaderMutation) []string {
 		}
 		if m.GetOp() != messages.Op_REMOVE {
 			// The parser also trims white space that only Unicode calls so.
-			out = append(out, field{name, strings.TrimSpace(m.GetValue())})
+			out = append(out, field{name: name, value: strings.TrimSpace(m.GetValue())})
 		}
 	}
 	return sorted(out)

@@ -8,8 +8,11 @@ type action uint8
 const (
 	// actRetransmit: send the request again.
 	actRetransmit action = 1 << iota
-	// actDeliver: pass this final response up.
+	// actDeliver: pass this response up.
 	actDeliver
+	// actAck: acknowledge this response, as the transaction of an INVITE does
+	// with every one of 300 and above.
+	actAck
 	// actAbsorb: a repeat, count it.
 	actAbsorb
 	// actTimeout: report that no final response came.

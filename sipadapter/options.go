@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sipmuster/muster/actors/challenge"
+	"github.com/sipmuster/muster/messages"
 )
 
 // Defaults, each with its source.
@@ -46,8 +47,9 @@ type Options struct {
 	// standard's 500 ms, 4 s and 5 s.
 	T1, T2, T4 time.Duration
 
-	// MaxPending bounds the requests without an outcome; more fail at once
-	// (S-35). Zero: 100,000.
+	// MaxPending bounds the requests without an outcome, of which more fail at
+	// once, and separately the server transactions, beyond which requests are
+	// answered 503 (S-35). Zero: 100,000.
 	MaxPending int
 	// MaxConnections bounds the accepted and, separately, the dialled TCP
 	// connections. Zero: 1,024.
@@ -74,8 +76,17 @@ type Options struct {
 	// Resolver answers DNS questions instead of Nameservers when not nil.
 	Resolver Resolver
 
-	// OnInbound may answer a well-formed request from outside: it returns a
-	// final status code, or 0 for the default answer. It runs on a reader and
+	// OnRequest takes the well-formed requests that sessions are made of: INVITE
+	// and whatever has a To tag; a CANCEL only if its INVITE was taken and has no
+	// final response, and an ACK only if no server transaction waits for it (see
+	// SIPReply.Acked). When it returns true, a server transaction waits for
+	// SIPInbound.Respond, and a repeat of the request is not shown again.
+	// Otherwise OnInbound is asked; a CANCEL that is not taken ends its INVITE
+	// with 487. It runs on a reader, in the order in which requests came, and
+	// must not block; it may call Respond. Nil: nothing is taken.
+	OnRequest func(*messages.SIPInbound) (taken bool)
+	// OnInbound may answer any other well-formed request from outside: it returns
+	// a final status code, or 0 for the default answer. It runs on a reader and
 	// must not block. Nil: default answers.
 	OnInbound func(InboundRequest) int
 }

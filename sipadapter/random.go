@@ -3,7 +3,9 @@ package sipadapter
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"sync"
 )
 
@@ -20,6 +22,26 @@ type branchKey [16]byte
 
 func (k branchKey) appendTo(b []byte) []byte {
 	return hex.AppendEncode(append(b, cookie...), k[:])
+}
+
+// seedBranch turns the branch that a caller chose into a key. One of our own
+// size goes on the wire as it is, any other by its digest.
+func seedBranch(seed string) branchKey {
+	if k, ok := parseBranch(cookie + seed); ok {
+		return k
+	}
+	sum := sha256.Sum256([]byte(strings.ToLower(seed)))
+	return branchKey(sum[:])
+}
+
+// attempt derives the branch for the nth address, so that the one branch that
+// the caller knows is enough to find them all.
+func (k branchKey) attempt(n int) branchKey {
+	if n == 0 {
+		return k
+	}
+	sum := sha256.Sum256(append(k[:], byte(n)))
+	return branchKey(sum[:])
 }
 
 // parseBranch reads a branch of ours.

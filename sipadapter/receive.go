@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/sipmuster/muster/actors/challenge"
 )
 
 // receive takes one datagram, or one message of a stream, from a reader. It
@@ -52,13 +54,14 @@ func (a *Adapter) receiveResponse(raw []byte, o origin) {
 	}
 	a.stats.received.Add(1)
 	a.counters.ResponseReceived(tx.method, m.status)
-	report, repeated := a.table.respond(tx, m.status)
+	due, repeated := a.table.respond(tx, result{response: m, from: o.from})
 	if repeated {
 		a.drop(dropRepeated)
 	}
-	if report != nil {
-		report(result{response: m, from: o.from})
+	if due.ack != nil {
+		a.sendACK(tx, due.ack, repeated)
 	}
+	due.pay()
 }
 
 // match finds the transaction of a response, or the reason to drop it.
@@ -76,8 +79,8 @@ func (a *Adapter) match(m *message, o origin) (*transaction, string) {
 	if !ok {
 		return nil, dropUnmatched
 	}
-	tx := a.table.find(key)
 	number, method, ok := m.cseq()
+	tx := a.table.find(key, method)
 	switch {
 	case tx == nil:
 		return nil, dropUnmatched
@@ -113,6 +116,10 @@ func (tx *transaction) identify(m *message) string {
 	}
 	if callID != tx.callID || fromTag != tx.fromTag {
 		return dropIdentity
+	}
+	// The ACK repeats this To (RFC 3261 §17.1.1.3).
+	if tx.inviting != nil && !challenge.IsFieldValue(to) {
+		return dropMalformed
 	}
 	return ""
 }

@@ -7,46 +7,80 @@ import (
 	"strings"
 )
 
-// reply writes a response and says where a datagram goes. It fails when the
-// request has no Via to answer to.
-func (a *Adapter) reply(m *message, o origin, status int, extra []line) ([]byte, netip.AddrPort, bool) {
-	top, first := "", true
+// answer is what a response adds to what it copies from its request.
+type answer struct {
+	status      int
+	phrase      string // empty: the usual one
+	tag         string // for a To that has none; empty: ownTag
+	lines       []line
+	contentType string
+	body        []byte
+}
+
+// wayBack is where the responses to a request go (RFC 3261 §18.2.2): back over
+// its connection, or to the address that its datagram came from. It fails when
+// the request has no Via to answer to.
+func wayBack(m *message, o origin) (wire, bool) {
+	v, ok := m.topVia()
+	switch {
+	case !ok:
+		return nil, false
+	case o.stream != nil:
+		return o.stream, true
+	}
+	return udpWire{o.socket, replyTo(v, o.from)}, true
+}
+
+// topVia is the first Via value, that of the hop before us.
+func (m *message) topVia() (via, bool) {
 	for value := range m.all("via") {
-		if first {
-			top, first = value, false
-		}
+		v, _, ok := parseVia(value)
+		return v, ok
 	}
-	v, _, ok := parseVia(top)
-	if !ok {
-		return nil, netip.AddrPort{}, false
-	}
-	lines := make([]line, 0, 12)
-	first = true
+	return via{}, false
+}
+
+// response writes a response to a request that has a Via (RFC 3261 §8.2.6.2).
+func (a *Adapter) response(m *message, o origin, r answer) []byte {
+	lines := make([]line, 0, 16)
+	add := func(name, value string) { lines = append(lines, line{name, value}) }
+	v, _ := m.topVia()
+	first := true
 	for value := range m.all("via") {
 		if first {
 			value, first = received(value, v, o.from), false
 		}
-		lines = append(lines, line{"Via", value})
+		add("Via", value)
 	}
 	for value := range m.all("from") {
-		lines = append(lines, line{"From", value})
+		add("From", value)
 	}
 	for value := range m.all("to") {
-		lines = append(lines, line{"To", a.tagged(value, m)})
+		if r.status > 100 {
+			value = a.tagged(value, m, r.tag)
+		}
+		add("To", value)
 	}
 	for value := range m.all("call-id") {
-		lines = append(lines, line{"Call-ID", value})
+		add("Call-ID", value)
 	}
 	for value := range m.all("cseq") {
-		lines = append(lines, line{"CSeq", value})
+		add("CSeq", value)
 	}
-	lines = append(lines, extra...)
+	lines = append(lines, r.lines...)
 	if a.opts.UserAgent != "" {
-		lines = append(lines, line{"Server", a.opts.UserAgent})
+		add("Server", a.opts.UserAgent)
 	}
-	lines = append(lines, line{"Content-Length", "0"})
-	start := "SIP/2.0 " + strconv.Itoa(status) + " " + reasonPhrase(status) + "\r\n"
-	return []byte(start + write(lines, nil)), replyTo(v, o.from), true
+	if r.contentType != "" {
+		add("Content-Type", r.contentType)
+	}
+	add("Content-Length", strconv.Itoa(len(r.body)))
+	phrase := r.phrase
+	if phrase == "" {
+		phrase = reasonPhrase(r.status)
+	}
+	start := "SIP/2.0 " + strconv.Itoa(r.status) + " " + phrase + "\r\n"
+	return []byte(start + write(lines, r.body))
 }
 
 // received notes in the top Via where the request came from (RFC 3261 §18.2.1,
@@ -98,12 +132,20 @@ func replyTo(v via, from netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(from.Addr(), port)
 }
 
-// tagged gives a To without a tag one that is the same for every repeat of the
-// request (RFC 3261 §8.2.7).
-func (a *Adapter) tagged(to string, m *message) string {
+// tagged gives a To without a tag one.
+func (a *Adapter) tagged(to string, m *message, with string) string {
 	if _, ok := tag(to); ok {
 		return to
 	}
+	if with == "" {
+		with = a.ownTag(m)
+	}
+	return to + ";tag=" + with
+}
+
+// ownTag is the same for every repeat of a request, without anything being kept
+// (RFC 3261 §8.2.7).
+func (a *Adapter) ownTag(m *message) string {
 	var h maphash.Hash
 	h.SetSeed(a.tagSeed)
 	for _, f := range m.fields {
@@ -113,31 +155,5 @@ func (a *Adapter) tagged(to string, m *message) string {
 			_ = h.WriteByte(0)
 		}
 	}
-	return to + ";tag=" + strconv.FormatUint(h.Sum64(), 36)
-}
-
-// reasonPhrase names the codes that leave here (RFC 3261 §21); what a hook
-// adds gets the name of its class.
-func reasonPhrase(status int) string {
-	switch status {
-	case 200:
-		return "OK"
-	case 400:
-		return "Bad Request"
-	case 405:
-		return "Method Not Allowed"
-	case 416:
-		return "Unsupported URI Scheme"
-	case 420:
-		return "Bad Extension"
-	case 480:
-		return "Temporarily Unavailable"
-	case 481:
-		return "Call/Transaction Does Not Exist"
-	case 486:
-		return "Busy Here"
-	case 505:
-		return "Version Not Supported"
-	}
-	return [...]string{"OK", "Redirected", "Request Failure", "Server Failure", "Global Failure"}[status/100-2]
+	return strconv.FormatUint(h.Sum64(), 36)
 }

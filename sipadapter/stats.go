@@ -30,7 +30,8 @@ const (
 	dropOversize = "oversize"
 	// dropUnmatched: no transaction is waiting for it (TRX-07, TRX-08).
 	dropUnmatched = "unmatched"
-	// dropRepeated: a repeat of a final response (TRX-09).
+	// dropRepeated: a repeat of a final response (TRX-09), or of a request that
+	// has no new answer.
 	dropRepeated = "repeated"
 	// dropVia: more than one Via, or not the one we wrote (GEN-13, GEN-14).
 	dropVia = "via"
@@ -55,18 +56,23 @@ func DropReasons() []string {
 	}
 }
 
-// Stats are totals since the start, and two levels.
+// Stats are totals since the start, and three levels.
 type Stats struct {
 	Sent, Retransmitted, Received, Dropped, Inbound uint64
+	// Refused counts responses of the core, and header lines in them, that were
+	// not sent because they may not be.
+	Refused uint64
 	// Pending is the number of requests without an outcome.
 	Pending int
+	// Serving is the number of server transactions.
+	Serving int
 	// Connections is the number of open TCP connections.
 	Connections int
 }
 
 type stats struct {
-	sent, retransmitted, received, dropped, inbound atomic.Uint64
-	pending, connections                            atomic.Int64
+	sent, retransmitted, received, dropped, inbound, refused atomic.Uint64
+	pending, connections                                     atomic.Int64
 }
 
 // Stats reads the counters.
@@ -74,7 +80,7 @@ func (a *Adapter) Stats() Stats {
 	s := &a.stats
 	return Stats{
 		Sent: s.sent.Load(), Retransmitted: s.retransmitted.Load(), Received: s.received.Load(),
-		Dropped: s.dropped.Load(), Inbound: s.inbound.Load(),
-		Pending: int(s.pending.Load()), Connections: int(s.connections.Load()),
+		Dropped: s.dropped.Load(), Inbound: s.inbound.Load(), Refused: s.refused.Load(),
+		Pending: int(s.pending.Load()), Serving: int(a.servers.count.Load()), Connections: int(s.connections.Load()),
 	}
 }

@@ -76,6 +76,20 @@ func (p *streams) to(target netip.AddrPort) (*stream, error) {
 	return s, nil
 }
 
+// refusing tells whether the last attempt to connect to a target found that it
+// wants no TCP.
+func (p *streams) refusing(target netip.AddrPort) bool {
+	p.mu.Lock()
+	s := p.dialled[target]
+	p.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause != nil && s.refusedTCP(s.cause)
+}
+
 // replaceable: a stream that is in the pool although it is dead holds down its
 // target for a while.
 func (s *stream) replaceable() bool {

@@ -9,95 +9,74 @@ import (
 // earliest deadline of a heap. With a timer per transaction, arming and
 // stopping cost more than parsing the answer.
 
-// arm sets the shard's timer if it would fire too late. One that fires too
-// early finds nothing to do and is set again. It needs the lock of s.
-func (t *table) arm(s *shard, now time.Time) {
-	if s.closed || len(s.due) == 0 {
-		return
-	}
-	first := s.due[0].due
-	if !s.wakeAt.IsZero() && !first.Before(s.wakeAt) {
-		return
-	}
-	s.wakeAt = first
-	wait := max(first.Sub(now), 0)
-	if s.timer == nil {
-		s.timer = time.AfterFunc(wait, func() { t.fire(s) })
-		return
-	}
-	s.timer.Reset(wait)
+// never is the deadline of a transaction that waits for something other than
+// the time.
+var never = time.Unix(1<<40, 0)
+
+// deadline is a transaction's place in the heap of its shard.
+type deadline struct {
+	due   time.Time
+	index int
 }
 
-// fire runs what is due and then, without the lock, does what it asked for.
-func (t *table) fire(s *shard) {
-	type resend struct {
-		tx     *transaction
-		packet []byte
-		resent func()
-	}
-	type ending struct {
-		report func(result)
-		heard  bool
-	}
-	var again []resend
-	var over []ending
-	now := time.Now()
-	s.mu.Lock()
-	s.wakeAt = time.Time{}
-	for !s.closed && len(s.due) > 0 && !s.due[0].due.After(now) {
-		tx := s.due[0]
-		act, next := tx.machine.expire(now)
-		if act&actRetransmit != 0 {
-			again = append(again, resend{tx, tx.packet, tx.resent})
-		}
-		if act&actTimeout != 0 && tx.report != nil {
-			over = append(over, ending{tx.report, tx.heard})
-			tx.report = nil
-		}
-		t.reschedule(s, tx, act, next)
-	}
-	t.arm(s, now)
-	s.mu.Unlock()
-
-	for _, r := range again {
-		if err := r.tx.wire.send(r.packet); err != nil {
-			t.fail(r.tx, result{err: err})
-			continue
-		}
-		t.retransmitted(r.tx.method)
-		if r.resent != nil {
-			r.resent()
-		}
-	}
-	for _, e := range over {
-		e.report(result{heard: e.heard})
-	}
-}
+func (d *deadline) place() *deadline { return d }
 
 // deadlines is a heap of transactions by the time they are due.
-type deadlines []*transaction
+type deadlines[T interface{ place() *deadline }] []T
 
-func (d deadlines) Len() int           { return len(d) }
-func (d deadlines) Less(i, j int) bool { return d[i].due.Before(d[j].due) }
-func (d deadlines) Swap(i, j int) {
+func (d deadlines[T]) Len() int           { return len(d) }
+func (d deadlines[T]) Less(i, j int) bool { return d[i].place().due.Before(d[j].place().due) }
+func (d deadlines[T]) Swap(i, j int) {
 	d[i], d[j] = d[j], d[i]
-	d[i].index, d[j].index = i, j
+	d[i].place().index, d[j].place().index = i, j
 }
 
 // Push implements heap.Interface.
-func (d *deadlines) Push(x any) {
-	tx := x.(*transaction)
-	tx.index = len(*d)
+func (d *deadlines[T]) Push(x any) {
+	tx := x.(T)
+	tx.place().index = len(*d)
 	*d = append(*d, tx)
 }
 
 // Pop implements heap.Interface.
-func (d *deadlines) Pop() any {
+func (d *deadlines[T]) Pop() any {
+	var none T
 	last := len(*d) - 1
 	tx := (*d)[last]
-	(*d)[last] = nil
+	(*d)[last] = none
 	*d = (*d)[:last]
 	return tx
 }
 
-var _ heap.Interface = (*deadlines)(nil)
+var _ heap.Interface = (*deadlines[*transaction])(nil)
+
+// alarm is the timer of a shard, under the lock of which all is called.
+type alarm struct {
+	ring   func() // runs what is due
+	timer  *time.Timer
+	wakeAt time.Time // when timer fires; zero when it is not set
+}
+
+// set sets the timer if it would fire too late. One that fires too early finds
+// nothing to do and is set again.
+func (a *alarm) set(first, now time.Time) {
+	if !a.wakeAt.IsZero() && !first.Before(a.wakeAt) {
+		return
+	}
+	a.wakeAt = first
+	wait := max(first.Sub(now), 0)
+	if a.timer == nil {
+		a.timer = time.AfterFunc(wait, a.ring)
+		return
+	}
+	a.timer.Reset(wait)
+}
+
+// rang is called when the timer has fired.
+func (a *alarm) rang() { a.wakeAt = time.Time{} }
+
+func (a *alarm) stop() {
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+}

@@ -164,7 +164,7 @@ func (t *table) size() int {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		n += len(s.live)
+		n += len(s.live) + len(s.cancels)
 		s.mu.Unlock()
 	}
 	return n

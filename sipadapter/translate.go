@@ -16,19 +16,20 @@ const (
 	maxServiceRoutes = 16
 	maxOptionTags    = 64
 	maxAuthInfo      = 16
+	maxPhrase        = 256
 )
 
-// translate turns a final response into what the cores need of it. ours is the
+// translate turns a response into what the cores need of it. ours is the
 // Contact of the request. Every number is range-checked, and what is malformed
 // counts as absent (S-33).
 func translate(m *message, ours uri) *messages.SIPResponse {
-	out := &messages.SIPResponse{Status: m.status, RetryAfter: -1}
+	out := &messages.SIPResponse{Status: m.status, Phrase: shownPhrase(m), RetryAfter: -1}
 	out.Challenges = challenges(m)
 	switch {
-	case m.status < 300:
+	case m.status >= 200 && m.status < 300:
 		bindings(m, ours, out)
 		out.ServiceRoute = serviceRoute(m)
-	case m.status < 400:
+	case m.status >= 300 && m.status < 400:
 		out.Redirects = redirects(m)
 	}
 	if value, ok := m.one("min-expires"); ok {
@@ -41,6 +42,15 @@ func translate(m *message, ours uri) *messages.SIPResponse {
 	out.Unsupported = optionTags(m, "unsupported")
 	out.AuthInfo = authInfo(m)
 	return out
+}
+
+// shownPhrase is empty when the phrase is too long to be read or cannot be shown
+// as it is.
+func shownPhrase(m *message) string {
+	if len(m.phrase) > maxPhrase || !challenge.IsFieldValue(m.phrase) {
+		return ""
+	}
+	return trim(m.phrase)
 }
 
 // challenges are in wire order, each as it stood there: whether one is broken

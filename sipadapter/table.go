@@ -1,0 +1,261 @@
+package sipadapter
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+)
+
+const shardCount = 64
+
+// table holds the client transactions (RFC 3261 §17.1.3).
+type table struct {
+	shards [shardCount]shard
+	// retransmitted counts.
+	retransmitted func(method string)
+}
+
+type shard struct {
+	mu   sync.Mutex
+	live map[branchKey]*transaction
+	// cancels has the CANCELs, whose branches are those of their INVITEs (RFC
+	// 3261 §9.1).
+	cancels map[branchKey]*transaction
+	due     deadlines[*transaction]
+	alarm   alarm
+	closed  bool
+}
+
+func newTable(retransmitted func(method string)) *table {
+	t := &table{retransmitted: retransmitted}
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.live = make(map[branchKey]*transaction)
+		s.cancels = make(map[branchKey]*transaction)
+		s.alarm.ring = func() { t.fire(s) }
+	}
+	return t
+}
+
+func (t *table) shard(k branchKey) *shard { return &t.shards[k[0]%shardCount] }
+
+// of are the transactions among which a method's is found: together with the
+// branch it is what a response is matched by (RFC 3261 §17.1.3).
+func (s *shard) of(method string) map[branchKey]*transaction {
+	if method == "CANCEL" {
+		return s.cancels
+	}
+	return s.live
+}
+
+func (t *table) known(k branchKey) bool {
+	s := t.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live[k] != nil || s.cancels[k] != nil
+}
+
+func (t *table) find(k branchKey, method string) *transaction {
+	s := t.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.of(method)[k]
+}
+
+// start enters the transaction and sends its request. It is entered first, so
+// that not even the fastest answer finds it missing.
+func (t *table) start(tx *transaction) {
+	packet := tx.packet
+	if !t.enter(tx) {
+		return
+	}
+	if err := tx.wire.send(packet); err != nil {
+		t.fail(tx, result{err: err, unsent: true})
+	}
+}
+
+// enter makes a transaction known. When it cannot, that is reported as its end.
+func (t *table) enter(tx *transaction) bool {
+	s := t.shard(tx.key)
+	now := time.Now()
+	var fault error
+	s.mu.Lock()
+	switch entries := s.of(tx.method); {
+	case s.closed:
+		fault = errClosed
+	case entries[tx.key] != nil:
+		fault = errBranchInUse
+	default:
+		entries[tx.key] = tx
+		tx.due = tx.machine.start(now)
+		heap.Push(&s.due, tx)
+		s.arm(now)
+	}
+	var o owed
+	if fault != nil {
+		o = tx.owe(result{err: fault, unsent: true})
+	}
+	s.mu.Unlock()
+	o.pay()
+	return fault == nil
+}
+
+// respond feeds a response that was found to belong to tx. It returns what is
+// owed, and whether the response was a repeat.
+func (t *table) respond(tx *transaction, r result) (o owed, repeated bool) {
+	s := t.shard(tx.key)
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of(tx.method)[tx.key] != tx {
+		return owed{}, true
+	}
+	tx.heard = true
+	act, next := tx.machine.response(now, r.response.status)
+	if act&actDeliver != 0 {
+		o = tx.owe(r)
+		tx.packet, tx.resent = nil, nil // from here on it is not sent again
+	}
+	if act&actAck != 0 {
+		o.ack = tx.inviting.ackOf(r.response)
+	}
+	t.reschedule(s, tx, act, next)
+	s.arm(now)
+	return o, act&actAbsorb != 0
+}
+
+// cancel tells whether the CANCEL of an INVITE may leave, and if so ends the
+// wait for a final response after 64*T1.
+func (t *table) cancel(tx *transaction) bool {
+	m, ok := tx.machine.(*invite)
+	if !ok {
+		return false
+	}
+	s := t.shard(tx.key)
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live[tx.key] != tx {
+		return false
+	}
+	allowed, next := m.cancel(now)
+	t.reschedule(s, tx, 0, next)
+	s.arm(now)
+	return allowed
+}
+
+// reschedule needs the lock of s.
+func (t *table) reschedule(s *shard, tx *transaction, act action, next time.Time) {
+	if act&actRemove != 0 {
+		delete(s.of(tx.method), tx.key)
+		heap.Remove(&s.due, tx.index)
+		return
+	}
+	if !tx.due.Equal(next) {
+		tx.due = next
+		heap.Fix(&s.due, tx.index)
+	}
+}
+
+// fail ends tx by a transport error, unless it is over already.
+func (t *table) fail(tx *transaction, r result) {
+	s := t.shard(tx.key)
+	s.mu.Lock()
+	o := s.remove(tx, r)
+	s.mu.Unlock()
+	o.pay()
+}
+
+// failWire ends everything that was sent over w (TRX-10). Connections are lost
+// rarely, so walking the table is cheaper than a list per connection.
+func (t *table) failWire(w wire, r result) {
+	t.endAll(false, func(tx *transaction) bool { return tx.wire == w }, r)
+}
+
+// close refuses new transactions and ends all others.
+func (t *table) close() {
+	t.endAll(true, func(*transaction) bool { return true }, result{err: errClosed})
+}
+
+// endAll ends the transactions that match, shard by shard.
+func (t *table) endAll(closing bool, match func(*transaction) bool, r result) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		var due []owed
+		s.mu.Lock()
+		if closing {
+			s.closed = true
+			s.alarm.stop()
+		}
+		for _, entries := range []map[branchKey]*transaction{s.live, s.cancels} {
+			for _, tx := range entries {
+				if match(tx) {
+					due = append(due, s.remove(tx, r))
+				}
+			}
+		}
+		s.mu.Unlock()
+		for _, o := range due {
+			o.pay()
+		}
+	}
+}
+
+// remove needs the lock of s. It returns what is owed.
+func (s *shard) remove(tx *transaction, r result) owed {
+	entries := s.of(tx.method)
+	if entries[tx.key] != tx {
+		return owed{}
+	}
+	delete(entries, tx.key)
+	heap.Remove(&s.due, tx.index)
+	return tx.owe(r)
+}
+
+// arm needs the lock of s.
+func (s *shard) arm(now time.Time) {
+	if !s.closed && len(s.due) > 0 {
+		s.alarm.set(s.due[0].due, now)
+	}
+}
+
+// fire runs what is due and then, without the lock, does what it asked for.
+func (t *table) fire(s *shard) {
+	type resend struct {
+		tx     *transaction
+		packet []byte
+		resent func()
+	}
+	var again []resend
+	var over []owed
+	now := time.Now()
+	s.mu.Lock()
+	s.alarm.rang()
+	for !s.closed && len(s.due) > 0 && !s.due[0].due.After(now) {
+		tx := s.due[0]
+		act, next := tx.machine.expire(now)
+		if act&actRetransmit != 0 {
+			again = append(again, resend{tx, tx.packet, tx.resent})
+		}
+		if act&actTimeout != 0 {
+			over = append(over, tx.owe(result{heard: tx.heard}))
+		}
+		t.reschedule(s, tx, act, next)
+	}
+	s.arm(now)
+	s.mu.Unlock()
+
+	for _, r := range again {
+		if err := r.tx.wire.send(r.packet); err != nil {
+			t.fail(r.tx, result{err: err})
+			continue
+		}
+		t.retransmitted(r.tx.method)
+		if r.resent != nil {
+			r.resent()
+		}
+	}
+	for _, o := range over {
+		o.pay()
+	}
+}
