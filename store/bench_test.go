@@ -3,6 +3,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -113,6 +114,59 @@ func benchmarkAppend(b *testing.B, opts store.Options, callers int) {
 	}
 	if st := stats(b, s); st.Batches > 0 {
 		b.ReportMetric(float64(st.Appended)/float64(st.Batches), "events/commit")
+	}
+}
+
+// BenchmarkCall is what a call costs the journal: its body, nine events in seven
+// appends, and the body's end, 256 calls at a time.
+func BenchmarkCall(b *testing.B) {
+	const callers = 256
+	body := make([]byte, 700) // an offer with two codecs and ICE
+	event := messages.NewSessionEvent
+	dialog := &messages.Dialog{RemoteTag: "as5c7b2e1d", Target: "sip:bob@198.51.100.7:5060", RouteSet: []string{"<sip:edge-1.example.test;lr>"}}
+	call := [][]*messages.SessionEvent{
+		{event(&messages.SessionStarted{Spec: &messages.SessionSpec{
+			Profile: "subscriber-1", Registrar: "acme", Aor: "sip:subscriber-1@example.test", Peer: "sip:bob@example.test",
+		}, CallId: "f1d2d2f924e986ac86fdf7b36c94bcdf", LocalTag: "f1d2d2f924e986ac86fdf7b36c94bcdf", Body: true})},
+		{event(&messages.RequestStarted{Attempt: 1, Chain: 1, Method: "INVITE", Cseq: 1, Branch: "z9hG4bK0123456789abcdef", Body: true})},
+		{
+			event(&messages.ChallengeReceived{Attempt: 1, Status: 407, Challenges: []*messages.RecordedChallenge{
+				{Raw: `Digest realm="example.test", nonce="18ea7d93a0c1", qop="auth", algorithm=MD5`},
+			}}),
+			event(&messages.RequestStarted{Attempt: 2, Chain: 1, Method: "INVITE", Cseq: 2, Round: 1, Branch: "z9hG4bK0123456789abcdee", Body: true}),
+		},
+		{event(&messages.ProgressReceived{Attempt: 2, Status: 180, Dialog: dialog})},
+		{event(&messages.SessionEstablished{Attempt: 2, Status: 200, Dialog: dialog, IntervalSeconds: 1800})},
+		{event(&messages.SessionEnding{Reason: "hangup"}), event(&messages.RequestStarted{Attempt: 3, Chain: 3, Method: "BYE", Cseq: 3})},
+		{event(&messages.SessionEnded{Status: 200, Reason: "hangup"})},
+	}
+	s := mustOpen(b, options(b.TempDir()))
+	var next atomic.Int64
+	var group sync.WaitGroup
+	b.ResetTimer()
+	cpu, bytes := cpuTime(b), written(b)
+	for range callers {
+		group.Go(func() {
+			for id := next.Add(1); id <= int64(b.N); id = next.Add(1) {
+				stream, secret, version := "s/"+strconv.FormatInt(id, 16), "body/"+strconv.FormatInt(id, 16), uint64(0)
+				err := s.PutSecret(b.Context(), secret, body)
+				for _, events := range call {
+					err = errors.Join(err, s.AppendSession(b.Context(), stream, version, storetest.At(int(version)), events...))
+					version += uint64(len(events))
+				}
+				if err = errors.Join(err, s.DeleteSecret(b.Context(), secret)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	b.StopTimer()
+	n := float64(b.N)
+	b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/n, "cpu-µs/call")
+	if total := written(b) - bytes; total > 0 {
+		b.ReportMetric(total/n, "written-B/call")
 	}
 }
 

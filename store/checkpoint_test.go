@@ -235,22 +235,25 @@ func TestRetentionStopsAtTheCheckpoint(t *testing.T) {
 // A stream that ended keeps its version as long as the journal has an event of
 // it, and is forgotten with the last one.
 func TestTheLastTrimBuriesAStream(t *testing.T) {
+	for _, kind := range storetest.Kinds() {
+		t.Run(kind, func(t *testing.T) { testTheLastTrimBuriesAStream(t, kind+"alice") })
+	}
+}
+
+func testTheLastTrimBuriesAStream(t *testing.T, ended string) {
 	dir := memoryDir(t)
 	opts := options(dir)
 	opts.Retention = store.Retention{Count: 5, Age: -1}
 	s := mustOpen(t, opts)
-	mustAppend(t, s, "p/alice", 0, 1)
-	if err := s.Append(t.Context(), "p/alice", 1, storetest.At(0), storetest.Forgotten()); err != nil {
-		t.Fatal(err)
-	}
+	mustAppend(t, s, ended, 0, 1, storetest.End)
 	mustAppend(t, s, "p/bob", 0, 1, 2, 3, 4)
-	checkpoint(t, s) // trims the first event of alice
+	checkpoint(t, s) // trims the first event of the stream
 	if st := stats(t, s); st.Streams != 2 || st.Snapshots != 2 || st.Events != 5 {
 		t.Fatalf("%+v, want a tombstone", st)
 	}
 	s.Close()
 	s = mustOpen(t, opts)
-	if got := storetest.LoadStream(t, s, "p/alice").Version; got != 2 {
+	if got := storetest.LoadStream(t, s, ended).Version; got != 2 {
 		t.Errorf("version %d after a restart, want 2", got)
 	}
 	mustAppend(t, s, "p/bob", 4, 5)
@@ -258,14 +261,14 @@ func TestTheLastTrimBuriesAStream(t *testing.T) {
 	if st := stats(t, s); st.Streams != 1 || st.Snapshots != 1 {
 		t.Fatalf("%+v, want the tombstone gone", st)
 	}
-	if err := s.Append(t.Context(), "p/alice", 2, storetest.At(0), storetest.Started(1)); !errors.Is(err, store.ErrConflict) {
+	if err := storetest.Append(t.Context(), s, ended, 2, storetest.At(0), 1); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("append with the version of its former life = %v, want ErrConflict", err)
 	}
-	mustAppend(t, s, "p/alice", 0, 1, 2)
+	mustAppend(t, s, ended, 0, 1, 2)
 	s.Close()
 	verifyClean(t, journalFile(dir))
 	s = mustOpen(t, opts)
-	if got := storetest.LoadStream(t, s, "p/alice").Version; got != 2 {
+	if got := storetest.LoadStream(t, s, ended).Version; got != 2 {
 		t.Errorf("version %d, want 2", got)
 	}
 }

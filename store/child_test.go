@@ -43,8 +43,14 @@ func child(t *testing.T, mode, dir string) *exec.Cmd {
 	return cmd
 }
 
-// crashWriters is how many streams childAppends writes at the same time.
-const crashWriters = 8
+// crashStreams are what childAppends writes at the same time.
+func crashStreams() []string {
+	var streams []string
+	for w := range 4 {
+		streams = append(streams, fmt.Sprintf("p/%d", w), fmt.Sprintf("s/%d", w))
+	}
+	return streams
+}
 
 // crashOptions make checkpoints and trims happen all the time.
 func crashOptions(dir string) store.Options {
@@ -64,13 +70,12 @@ func childAppends(dir string) {
 	}
 	ctx := context.Background()
 	done := make(chan error)
-	for w := range crashWriters {
+	for _, stream := range crashStreams() {
 		go func() {
-			stream := fmt.Sprintf("p/%d", w)
 			_, version, events, err := s.Load(ctx, stream)
 			version += uint64(len(events))
 			for ; err == nil; version++ {
-				if err = s.Append(ctx, stream, version, storetest.At(0), storetest.Started(version+1)); err == nil {
+				if err = storetest.Append(ctx, s, stream, version, storetest.At(0), version+1); err == nil {
 					// One write call: a line is there as a whole or not at all.
 					fmt.Fprintf(os.Stdout, "%s %d\n", stream, version+1)
 				}

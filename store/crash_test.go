@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"bufio"
-	"fmt"
 	"math/rand/v2"
 	"testing"
 )
@@ -43,8 +42,7 @@ func TestAKilledProcessLosesNothingAcknowledged(t *testing.T) {
 		}
 		s := mustOpen(t, crashOptions(dir))
 		replayed := replay(t, s) // fails on a gap
-		for w := range crashWriters {
-			stream := fmt.Sprintf("p/%d", w)
+		for _, stream := range crashStreams() {
 			got := replayed.Streams[stream].Version
 			// At most one append of a writer is on its way.
 			if got < known[stream] || got > known[stream]+1 {

@@ -1,5 +1,5 @@
-// Package store keeps the journal: what every profile decided and learned, in
-// one file that survives the process.
+// Package store keeps the journal: what every profile and every session decided
+// and learned, in one file that survives the process.
 //
 // It owns the file journal.db in the data folder, a bbolt database with four
 // buckets:
@@ -11,6 +11,10 @@
 //	           epoch, bounds of the journal, sum of the snapshots
 //	secrets    id -> nonce + AES-256-GCM of the secret
 //
+// The name of a stream begins with its kind: "p/" for a profile, whose events
+// come by Append, and "s/" for a session, whose events come by AppendSession.
+// That is all that the store makes of the difference.
+//
 // The journal is append-only, so a commit writes a handful of pages however
 // many streams it touches. Each envelope carries the sequence of its stream's
 // event before it; that back pointer gives the history of a stream without an
@@ -21,7 +25,8 @@
 //
 //   - Append returns nil only when its events are synced. One goroutine drains
 //     its queue, commits once and answers each caller; there is no timer
-//     window, and a version conflict fails its own request only.
+//     window, and a version conflict fails its own request only. Secrets are
+//     written in the same commits.
 //   - A commit that returned an error may still be on disk: bbolt keeps a
 //     commit whose last sync failed. So such an error wraps ErrFailed, and
 //     every append after it fails until Reopen has read back what is there.
@@ -44,12 +49,12 @@
 //   - To skip an event that it cannot fold: that stream's snapshot stays where
 //     it is, the journal is kept from there on, and Checkpoint says so.
 //
-// It imports no actor and knows no profile: what a state is and how events
-// fold into it is Options.Fold.
+// It imports no actor and knows no profile and no session: what a state is and
+// how events fold into it is Options.Fold.
 //
 // # Reading order
 //
-// keys.go (the bytes), writer.go (append), read.go and replay.go (reads),
+// keys.go (the bytes), append.go and writer.go (append), read.go and replay.go (reads),
 // checkpoint.go and trim.go (snapshots and retention), pages.go and verify.go
 // (distrust). Memory is the same journal without a file, for tests; both pass
 // the suite in storetest.

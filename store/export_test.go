@@ -14,7 +14,12 @@ import (
 // AppendUnchecked appends what Append would refuse: an event of a later
 // release, as far as this one can tell.
 func (s *Store) AppendUnchecked(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
-	return s.submit(ctx, &request{stream: stream, after: after, at: at, events: events})
+	return s.submit(ctx, &request{stream: stream, after: after, at: at, payload: payload{profile: events}})
+}
+
+// AppendSessionUnchecked is AppendUnchecked for the stream of a session.
+func (s *Store) AppendSessionUnchecked(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.SessionEvent) error {
+	return s.submit(ctx, &request{stream: stream, after: after, at: at, payload: payload{session: events}})
 }
 
 // Hold stops the writer until release is called.

@@ -15,8 +15,22 @@ import (
 // FuzzEnvelopeDecode decodes records whose checksum is right but whose content
 // is anything: an error or an envelope that survives another round.
 func FuzzEnvelopeDecode(f *testing.F) {
-	for _, event := range []*messages.ProfileEvent{storetest.Started(7), storetest.Forgotten(), nil} {
-		e := &messages.Envelope{Stream: "p/alice", Version: 3, Epoch: 1, Previous: 2, AtUnixNano: 5, Profile: event}
+	for _, seed := range []struct {
+		stream  string
+		profile *messages.ProfileEvent
+		session *messages.SessionEvent
+	}{
+		{"p/alice", storetest.Started(7), nil},
+		{"p/alice", storetest.Forgotten(), nil},
+		{"p/alice", nil, nil},
+		{"s/0af3", nil, storetest.Requested(7)},
+		{"s/0af3", nil, storetest.Ended()},
+		{"s/0af3", storetest.Started(7), storetest.Requested(7)},
+	} {
+		e := &messages.Envelope{
+			Stream: seed.stream, Version: 3, Epoch: 1, Previous: 2, AtUnixNano: 5,
+			Profile: seed.profile, Session: seed.session,
+		}
 		text, err := e.MarshalVT()
 		if err != nil {
 			f.Fatal(err)

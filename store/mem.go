@@ -52,21 +52,30 @@ func (m *Memory) usable(ctx context.Context) error {
 }
 
 // Append is Store.Append.
-func (m *Memory) Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
+func (m *Memory) Append(ctx context.Context, stream string, after uint64, at time.Time, added ...*messages.ProfileEvent) error {
+	return m.append(ctx, stream, profileStream, after, at, payload{profile: added})
+}
+
+// AppendSession is Store.AppendSession.
+func (m *Memory) AppendSession(ctx context.Context, stream string, after uint64, at time.Time, added ...*messages.SessionEvent) error {
+	return m.append(ctx, stream, sessionStream, after, at, payload{session: added})
+}
+
+func (m *Memory) append(ctx context.Context, stream, kind string, after uint64, at time.Time, p payload) error {
 	start := time.Now()
-	if _, err := checkAppend(stream, events); err != nil {
+	if _, err := p.check(stream, kind); err != nil {
 		return err
 	}
-	if err := m.append(ctx, stream, after, at, events); err != nil {
+	if err := m.write(ctx, stream, after, at, p); err != nil {
 		return err
 	}
-	if m.opts.OnAppend != nil && len(events) > 0 {
-		m.opts.OnAppend(time.Since(start), len(events))
+	if m.opts.OnAppend != nil && p.len() > 0 {
+		m.opts.OnAppend(time.Since(start), p.len())
 	}
 	return nil
 }
 
-func (m *Memory) append(ctx context.Context, stream string, after uint64, at time.Time, events []*messages.ProfileEvent) error {
+func (m *Memory) write(ctx context.Context, stream string, after uint64, at time.Time, p payload) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.usable(ctx); err != nil {
@@ -76,11 +85,12 @@ func (m *Memory) append(ctx context.Context, stream string, after uint64, at tim
 	if h.version != after {
 		return fmt.Errorf("append %s after version %d: it is at version %d: %w", stream, after, h.version, ErrConflict)
 	}
-	for _, event := range events {
+	for i := range p.len() {
 		e := &messages.Envelope{
 			Stream: stream, Version: h.version + 1, Epoch: m.opts.Epoch,
-			Previous: h.last, AtUnixNano: at.UnixNano(), Profile: event,
+			Previous: h.last, AtUnixNano: at.UnixNano(),
 		}
+		p.put(e, i)
 		record, err := e.MarshalVT()
 		if err != nil {
 			return fmt.Errorf("append %s: %w", stream, err)
@@ -88,7 +98,7 @@ func (m *Memory) append(ctx context.Context, stream string, after uint64, at tim
 		m.journal = append(m.journal, record)
 		h = head{version: e.Version, last: uint64(len(m.journal))}
 	}
-	if len(events) > 0 {
+	if p.len() > 0 {
 		m.heads[stream] = h
 	}
 	return nil

@@ -33,15 +33,24 @@ func (m *Memory) PutSecrets(ctx context.Context, secrets map[string][]byte) erro
 
 // DeleteSecret is Store.DeleteSecret.
 func (m *Memory) DeleteSecret(ctx context.Context, id string) error {
-	if err := checkSecretID(id); err != nil {
-		return err
+	return m.DeleteSecrets(ctx, id)
+}
+
+// DeleteSecrets is Store.DeleteSecrets.
+func (m *Memory) DeleteSecrets(ctx context.Context, ids ...string) error {
+	for _, id := range ids {
+		if err := checkSecretID(id); err != nil {
+			return err
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.usable(ctx); err != nil {
 		return err
 	}
-	delete(m.secrets, id)
+	for _, id := range ids {
+		delete(m.secrets, id)
+	}
 	return nil
 }
 

@@ -15,24 +15,28 @@ import (
 	"github.com/sipmuster/muster/store/storetest"
 )
 
-// listFold has a state that a model can tell: the attempts since the stream
-// began, as text.
+// listFold has a state that a model can tell: the numbers of the events since
+// the stream began, as text.
 func listFold(_ string, state []byte, events []*messages.Envelope) ([]byte, error) {
 	for _, e := range events {
-		if e.Profile.GetForgotten() != nil {
+		number := storetest.Number(e)
+		if number == storetest.End {
 			state = nil
 			continue
 		}
-		state = fmt.Appendf(slices.Clip(state), "%d ", e.Profile.GetAttemptStarted().GetAttempt())
+		state = fmt.Appendf(slices.Clip(state), "%d ", number)
 	}
 	return state, nil
 }
 
+// modelStreams are of both kinds, some with the same id.
+var modelStreams = []string{"p/0", "p/1", "p/2", "s/0", "s/1", "s/2"}
+
 // modelStream is what a stream should be.
 type modelStream struct {
-	version  uint64
-	state    string   // empty: it has ended, or never began
-	attempts []uint64 // of all versions, 0 for the end of a life
+	version uint64
+	state   string   // empty: it has ended, or never began
+	numbers []uint64 // of the events of all versions
 }
 
 // machine runs a store beside its model.
@@ -55,8 +59,8 @@ func TestAStoreIsItsModel(t *testing.T) {
 		m := &machine{t: t, opts: options(dir), streams: make(map[string]*modelStream)}
 		m.opts.Fold = listFold
 		m.opts.Retention = store.Retention{Count: rapid.IntRange(1, 30).Draw(t, "retention"), Age: -1}
-		for i := range 5 {
-			m.streams[fmt.Sprintf("p/%d", i)] = &modelStream{}
+		for _, name := range modelStreams {
+			m.streams[name] = &modelStream{}
 		}
 		m.open()
 		defer func() { m.s.Close() }()
@@ -92,22 +96,22 @@ func (m *machine) open() {
 }
 
 func (m *machine) draw(t *rapid.T) (string, *modelStream) {
-	name := fmt.Sprintf("p/%d", rapid.IntRange(0, len(m.streams)-1).Draw(t, "stream"))
+	name := rapid.SampledFrom(modelStreams).Draw(t, "stream")
 	return name, m.streams[name]
 }
 
 func (m *machine) append(t *rapid.T) {
 	name, model := m.draw(t)
 	m.loadStream(name) // an owner loads a stream before it appends
-	events := make([]*messages.ProfileEvent, rapid.IntRange(1, 6).Draw(t, "events"))
-	for i := range events {
+	first := len(model.numbers)
+	for range rapid.IntRange(1, 6).Draw(t, "events") {
 		m.number++
-		events[i] = storetest.Started(m.number)
 		model.state += fmt.Sprintf("%d ", m.number)
-		model.attempts = append(model.attempts, m.number)
+		model.numbers = append(model.numbers, m.number)
 	}
-	m.must(m.s.Append(t.Context(), name, model.version, storetest.At(0), events...))
-	model.version += uint64(len(events))
+	added := model.numbers[first:]
+	m.must(storetest.Append(t.Context(), m.s, name, model.version, storetest.At(0), added...))
+	model.version += uint64(len(added))
 }
 
 func (m *machine) end(t *rapid.T) {
@@ -115,10 +119,10 @@ func (m *machine) end(t *rapid.T) {
 	if model.state == "" {
 		return
 	}
-	m.must(m.s.Append(t.Context(), name, model.version, storetest.At(0), storetest.Forgotten()))
+	m.must(storetest.Append(t.Context(), m.s, name, model.version, storetest.At(0), storetest.End))
 	model.version++
 	model.state = ""
-	model.attempts = append(model.attempts, 0)
+	model.numbers = append(model.numbers, storetest.End)
 }
 
 func (m *machine) conflict(t *rapid.T) {
@@ -127,7 +131,7 @@ func (m *machine) conflict(t *rapid.T) {
 	if wrong == model.version {
 		return
 	}
-	if err := m.s.Append(t.Context(), name, wrong, storetest.At(0), storetest.Started(1)); !errors.Is(err, store.ErrConflict) {
+	if err := storetest.Append(t.Context(), m.s, name, wrong, storetest.At(0), 1); !errors.Is(err, store.ErrConflict) {
 		t.Fatalf("append to %s after %d, which is at %d: %v", name, wrong, model.version, err)
 	}
 }
@@ -167,8 +171,8 @@ func (m *machine) history(t *rapid.T) {
 	m.loadStream(name)
 	version := model.version
 	m.must(m.s.History(t.Context(), name, 0, func(e *messages.Envelope) bool {
-		if e.Version != version || e.Profile.GetAttemptStarted().GetAttempt() != model.attempts[version-1] {
-			t.Fatalf("history of %s has %v, should have version %d of %v", name, e, version, model.attempts)
+		if e.Version != version || storetest.Number(e) != model.numbers[version-1] {
+			t.Fatalf("history of %s has %v, should have version %d of %v", name, e, version, model.numbers)
 		}
 		version--
 		return true

@@ -31,11 +31,11 @@ func edit(t *testing.T, dir string, fn func(tx *bolt.Tx) error) {
 	}
 }
 
-// mustAppend appends events one to a version, as attempt numbers.
-func mustAppend(t testing.TB, s *store.Store, stream string, after uint64, attempts ...uint64) {
+// mustAppend appends events one by one, by their numbers.
+func mustAppend(t testing.TB, s *store.Store, stream string, after uint64, numbers ...uint64) {
 	t.Helper()
-	for i, n := range attempts {
-		if err := s.Append(t.Context(), stream, after+uint64(i), storetest.At(int(n)), storetest.Started(n)); err != nil {
+	for i, n := range numbers {
+		if err := storetest.Append(t.Context(), s, stream, after+uint64(i), storetest.At(i), n); err != nil {
 			t.Fatalf("Append(%s after %d): %v", stream, after, err)
 		}
 	}

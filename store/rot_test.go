@@ -29,12 +29,14 @@ func rotten(t *testing.T) (journal []byte, want map[string]storetest.Stream) {
 	const streams = 60
 	for round := range uint64(9) {
 		for i := range uint64(streams) {
-			stream := fmt.Sprintf("p/subscriber-%d", i)
-			event := storetest.Started(round)
-			if i == 7 && round == 5 {
-				event = storetest.Forgotten()
+			stream, number := fmt.Sprintf("p/subscriber-%d", i), round
+			if i%3 == 0 {
+				stream = fmt.Sprintf("s/call-%d", i)
 			}
-			if err := s.Append(t.Context(), stream, round, storetest.At(int(round)), event); err != nil {
+			if (i == 7 || i == 9) && round == 5 {
+				number = storetest.End
+			}
+			if err := storetest.Append(t.Context(), s, stream, round, storetest.At(int(round)), number); err != nil {
 				t.Fatal(err)
 			}
 		}

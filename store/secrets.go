@@ -81,18 +81,19 @@ func (s *Store) PutSecret(ctx context.Context, id string, secret []byte) error {
 
 // PutSecrets seals many secrets with one commit: all or none.
 func (s *Store) PutSecrets(ctx context.Context, secrets map[string][]byte) error {
-	for id := range secrets {
+	size := 0
+	for id, secret := range secrets {
 		if err := checkSecretID(id); err != nil {
 			return err
 		}
+		size += len(id) + len(secret)
 	}
-	return s.submit(ctx, &request{job: func(tx *bolt.Tx) error {
+	return s.submit(ctx, &request{size: size, secrets: func(b *bolt.Bucket) error {
 		// Sealed here, on the writer, so that no secret with an old key can
 		// slip in behind Reseal.
 		if s.aead == nil {
 			return ErrNoKey
 		}
-		b := tx.Bucket([]byte(bucketSecrets))
 		for _, id := range slices.Sorted(maps.Keys(secrets)) {
 			if err := b.Put([]byte(id), sealSecret(s.aead, id, secrets[id])); err != nil {
 				return err
@@ -104,11 +105,23 @@ func (s *Store) PutSecrets(ctx context.Context, secrets map[string][]byte) error
 
 // DeleteSecret removes a secret; one that is not there is no error.
 func (s *Store) DeleteSecret(ctx context.Context, id string) error {
-	if err := checkSecretID(id); err != nil {
-		return err
+	return s.DeleteSecrets(ctx, id)
+}
+
+// DeleteSecrets removes many secrets with one commit.
+func (s *Store) DeleteSecrets(ctx context.Context, ids ...string) error {
+	for _, id := range ids {
+		if err := checkSecretID(id); err != nil {
+			return err
+		}
 	}
-	return s.submit(ctx, &request{job: func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(bucketSecrets)).Delete([]byte(id))
+	return s.submit(ctx, &request{secrets: func(b *bolt.Bucket) error {
+		for _, id := range ids {
+			if err := b.Delete([]byte(id)); err != nil {
+				return err
+			}
+		}
+		return nil
 	}})
 }
 

@@ -188,8 +188,11 @@ func (v *verifier) journalRecord(key, value []byte) {
 		v.findError(err)
 		return
 	}
-	if e.Profile.TypeName() == "" {
+	if e.TypeName() == "" {
 		v.find(seq, e.Stream, "%v", messages.ErrUnknownEvent)
+	}
+	if misplaced(e) {
+		v.find(seq, e.Stream, "it is an event of another kind of stream")
 	}
 	if e.Epoch < v.epoch {
 		v.find(seq, e.Stream, "epoch %d comes after epoch %d", e.Epoch, v.epoch)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -23,14 +24,19 @@ const (
 	envelopeOverhead = 64
 )
 
-// request is one thing for the writer to do: an append, a job with a
-// transaction of its own, or to reopen the file.
+// request is one thing for the writer to do: an append or a write of secrets,
+// which share a commit with others, a job with a transaction of its own, or to
+// reopen the file.
 type request struct {
-	stream string
-	after  uint64
-	at     time.Time
-	events []*messages.ProfileEvent
-	size   int
+	stream  string
+	after   uint64
+	at      time.Time
+	payload payload
+	size    int
+
+	// secrets returns ErrNoKey before it writes anything; every other error is
+	// a failure of the store.
+	secrets func(b *bolt.Bucket) error
 
 	// job returns an error to undo what it did; that is no failure of the
 	// store. publish runs under Store.mu once the job is durable.
@@ -39,38 +45,8 @@ type request struct {
 
 	reopen bool
 
-	verdict error      // what a batch says about this append
+	verdict error      // what a batch says about this request
 	answer  chan error // has room for the one answer
-}
-
-// Append makes events durable as the versions after+1, after+2, ... of the
-// stream, and returns when they are synced. After ErrConflict nothing was
-// written. After any other error, the context's included, the outcome is
-// unknown, and the stream must be loaded again. Appending nothing only checks
-// the version.
-func (s *Store) Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
-	size, err := checkAppend(stream, events)
-	if err != nil {
-		return err
-	}
-	return s.submit(ctx, &request{stream: stream, after: after, at: at, events: events, size: size})
-}
-
-// checkAppend refuses what could never be read back.
-func checkAppend(stream string, events []*messages.ProfileEvent) (size int, err error) {
-	if stream == "" || len(stream) > maxStreamName {
-		return 0, fmt.Errorf("append: a stream name of %d bytes, want 1 to %d", len(stream), maxStreamName)
-	}
-	for _, e := range events {
-		if e.TypeName() == "" {
-			return 0, fmt.Errorf("append %s: %w", stream, messages.ErrUnknownEvent)
-		}
-		size += e.SizeVT() + len(stream) + envelopeOverhead
-	}
-	if len(events) > maxBatchEvents || size > maxBatchBytes {
-		return 0, fmt.Errorf("append %s: %d events of %d bytes are more than one append may hold", stream, len(events), size)
-	}
-	return size, nil
 }
 
 // submit queues a request and waits for its answer. A context that ends while
@@ -154,12 +130,12 @@ type batch struct {
 
 func (b *batch) add(r *request) {
 	b.requests = append(b.requests, r)
-	b.events += len(r.events)
+	b.events += r.payload.len()
 	b.bytes += r.size
 }
 
-// drain fills the batch with r and the appends that are waiting already. It
-// returns the request at which it had to stop.
+// drain fills the batch with r and those that are waiting already. It returns
+// the request at which it had to stop.
 func (s *Store) drain(b *batch, r *request) *request {
 	clear(b.requests)
 	clear(b.heads)
@@ -172,7 +148,7 @@ func (s *Store) drain(b *batch, r *request) *request {
 			if !open {
 				return nil
 			}
-			if r.job != nil || r.reopen || b.events+len(r.events) > maxBatchEvents || b.bytes+r.size > maxBatchBytes {
+			if r.job != nil || r.reopen || b.events+r.payload.len() > maxBatchEvents || b.bytes+r.size > maxBatchBytes {
 				return r
 			}
 			b.add(r)
@@ -221,47 +197,64 @@ func (s *Store) transact(fn func(tx *bolt.Tx) (bool, error)) error {
 	})
 }
 
-// fill writes the appends whose version is right into the transaction.
+// fill writes the secrets, and the appends whose version is right, into the
+// transaction.
 func (s *Store) fill(tx *bolt.Tx, b *batch) (dirty bool, err error) {
-	journal := tx.Bucket([]byte(bucketJournal))
+	journal, secrets := tx.Bucket([]byte(bucketJournal)), tx.Bucket([]byte(bucketSecrets))
 	// Keys only ever come after the last one: pages need no room for more.
 	journal.FillPercent = 1
 	b.counters = s.index.counters
 	for _, r := range b.requests {
-		h, ok := b.heads[r.stream]
-		if !ok {
-			h = s.index.heads[r.stream]
+		if r.secrets == nil {
+			err = s.fillAppend(journal, b, r)
+		} else if err = r.secrets(secrets); errors.Is(err, ErrNoKey) {
+			r.verdict, err = err, nil
+		} else {
+			dirty = true
 		}
-		switch {
-		case b.counters.epoch > s.opts.Epoch:
-			r.verdict = fmt.Errorf("append %s with epoch %d: the journal has epoch %d: %w", r.stream, s.opts.Epoch, b.counters.epoch, ErrConflict)
-			continue
-		case h.version != r.after:
-			r.verdict = fmt.Errorf("append %s after version %d: it is at version %d: %w", r.stream, r.after, h.version, ErrConflict)
-			continue
-		case len(r.events) == 0:
-			continue
+		if err != nil {
+			return false, err
 		}
-		for _, event := range r.events {
-			key, record := b.encode(r, h, event, s.opts.Epoch)
-			if err := journal.Put(key, record); err != nil {
-				return false, err
-			}
-			h = head{version: h.version + 1, last: b.counters.last}
-		}
-		b.heads[r.stream] = h
 	}
 	if b.written == 0 {
-		return false, nil
+		return dirty, nil
 	}
 	return true, b.counters.put(tx)
 }
 
-// encode gives the event the next sequence and makes its record.
-func (b *batch) encode(r *request, h head, event *messages.ProfileEvent, epoch uint64) (key, record []byte) {
+// fillAppend says in r.verdict why it writes nothing.
+func (s *Store) fillAppend(journal *bolt.Bucket, b *batch, r *request) error {
+	h, ok := b.heads[r.stream]
+	if !ok {
+		h = s.index.heads[r.stream]
+	}
+	switch {
+	case b.counters.epoch > s.opts.Epoch:
+		r.verdict = fmt.Errorf("append %s with epoch %d: the journal has epoch %d: %w", r.stream, s.opts.Epoch, b.counters.epoch, ErrConflict)
+		return nil
+	case h.version != r.after:
+		r.verdict = fmt.Errorf("append %s after version %d: it is at version %d: %w", r.stream, r.after, h.version, ErrConflict)
+		return nil
+	case r.payload.len() == 0:
+		return nil
+	}
+	for i := range r.payload.len() {
+		key, record := b.encode(r, h, i, s.opts.Epoch)
+		if err := journal.Put(key, record); err != nil {
+			return err
+		}
+		h = head{version: h.version + 1, last: b.counters.last}
+	}
+	b.heads[r.stream] = h
+	return nil
+}
+
+// encode gives the event at index i the next sequence and makes its record.
+func (b *batch) encode(r *request, h head, i int, epoch uint64) (key, record []byte) {
 	e := &b.envelope
 	e.Stream, e.Version, e.Epoch = r.stream, h.version+1, epoch
-	e.Previous, e.AtUnixNano, e.Profile = h.last, r.at.UnixNano(), event
+	e.Previous, e.AtUnixNano = h.last, r.at.UnixNano()
+	r.payload.put(e, i)
 	size := crcSize + e.SizeVT()
 	if cap(b.arena)-len(b.arena) < size {
 		// Records that bbolt holds stay where they are, in the old arena.

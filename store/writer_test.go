@@ -53,6 +53,67 @@ func TestQueuedAppendsShareOneCommit(t *testing.T) {
 	}
 }
 
+// A call costs a secret and appends; they must not wait for a commit each.
+func TestSecretsShareTheCommitOfAppends(t *testing.T) {
+	dir := memoryDir(t)
+	s := mustOpen(t, options(dir))
+	const n = 50
+	release := s.Hold(t)
+	var group sync.WaitGroup
+	try := func(do func() error) {
+		group.Go(func() {
+			if err := do(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for i := range n {
+		stream, id := fmt.Sprintf("s/%d", i), fmt.Sprint(i)
+		try(func() error { return storetest.Append(t.Context(), s, stream, 0, storetest.At(i), 1) })
+		try(func() error { return s.PutSecret(t.Context(), id, []byte("secret "+id)) })
+		try(func() error { return s.DeleteSecret(t.Context(), "none "+id) })
+	}
+	s.AwaitQueue(3 * n)
+	release()
+	group.Wait()
+	if st := stats(t, s); st.Batches != 1 || st.Appended != n {
+		t.Errorf("%d batches of %d events, want one of %d", st.Batches, st.Appended, n)
+	}
+	s.Close()
+	verifyClean(t, journalFile(dir))
+	s = mustOpen(t, options(dir))
+	for i := range n {
+		if secret, err := s.Secret(fmt.Sprint(i)); err != nil || string(secret) != fmt.Sprint("secret ", i) {
+			t.Errorf("secret %d is %q, %v", i, secret, err)
+		}
+	}
+}
+
+// Without a key a secret is refused, and what shares its commit is not.
+func TestARefusedSecretFailsAlone(t *testing.T) {
+	opts := options(memoryDir(t))
+	opts.Key = nil
+	s := mustOpen(t, opts)
+	release := s.Hold(t)
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := s.PutSecret(t.Context(), "alice", []byte("a")); !errors.Is(err, store.ErrNoKey) {
+			t.Errorf("PutSecret = %v, want ErrNoKey", err)
+		}
+	})
+	group.Go(func() {
+		if err := storetest.Append(t.Context(), s, "s/1", 0, storetest.At(0), 1); err != nil {
+			t.Errorf("Append = %v", err)
+		}
+	})
+	s.AwaitQueue(2)
+	release()
+	group.Wait()
+	if s.Err() != nil {
+		t.Errorf("a missing key is no failure of the store: %v", s.Err())
+	}
+}
+
 func TestBatchesAreBounded(t *testing.T) {
 	s := mustOpen(t, options(memoryDir(t)))
 	release := s.Hold(t)

@@ -8,44 +8,44 @@ import (
 	"github.com/sipmuster/muster/store"
 )
 
-func testCheckpoint(t *testing.T, j Journal) {
+func testCheckpoint(t *testing.T, j Journal, kind string) {
 	for i := range uint64(30) {
-		mustAppend(t, j, fmt.Sprintf("p/%d", i), 0, Started(i), Started(i+1))
+		mustAppend(t, j, fmt.Sprint(kind, i), 0, i, i+1)
 	}
-	before := LoadStream(t, j, "p/7")
+	before := LoadStream(t, j, kind+"7")
 	if err := j.Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	state, version, events, err := j.Load(t.Context(), "p/7")
+	state, version, events, err := j.Load(t.Context(), kind+"7")
 	if err != nil || len(events) != 0 {
 		t.Fatalf("Load after a checkpoint gives %d events, %v", len(events), err)
 	}
 	want(t, "snapshot", Stream{Version: version, State: state}, before)
 
-	mustAppend(t, j, "p/7", 2, Started(50))
-	_, version, events, _ = j.Load(t.Context(), "p/7")
+	mustAppend(t, j, kind+"7", 2, 50)
+	_, version, events, _ = j.Load(t.Context(), kind+"7")
 	want(t, "version of the snapshot", version, 2)
-	want(t, "events after it", attempts(events), []uint64{50})
+	want(t, "events after it", numbers(events), []uint64{50})
 
 	r := NewReplayed()
 	if err := j.Replay(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	want(t, "snapshots and events", []int{r.Snapshots, r.Events}, []int{30, 1})
-	want(t, "replayed", r.Streams["p/7"], LoadStream(t, j, "p/7"))
+	want(t, "replayed", r.Streams[kind+"7"], LoadStream(t, j, kind+"7"))
 	if err := j.Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want(t, "second checkpoint", LoadStream(t, j, "p/7"), r.Streams["p/7"])
+	want(t, "second checkpoint", LoadStream(t, j, kind+"7"), r.Streams[kind+"7"])
 }
 
-func testForgotten(t *testing.T, j Journal) {
-	mustAppend(t, j, "p/alice", 0, Started(1), Forgotten())
-	mustAppend(t, j, "p/bob", 0, Started(1))
+func testEnd(t *testing.T, j Journal, kind string) {
+	mustAppend(t, j, kind+"alice", 0, 1, End)
+	mustAppend(t, j, kind+"bob", 0, 1)
 	if err := j.Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	state, version, events, err := j.Load(t.Context(), "p/alice")
+	state, version, events, err := j.Load(t.Context(), kind+"alice")
 	if state != nil || version != 2 || len(events) != 0 || err != nil {
 		t.Fatalf("Load of a stream that ended = %q, %d, %v, %v", state, version, events, err)
 	}
@@ -53,15 +53,15 @@ func testForgotten(t *testing.T, j Journal) {
 	if err := j.Replay(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := r.Streams["p/alice"]; ok || r.Snapshots != 1 {
+	if _, ok := r.Streams[kind+"alice"]; ok || r.Snapshots != 1 {
 		t.Fatalf("a stream that ended was replayed: %v", r.Streams)
 	}
-	mustAppend(t, j, "p/alice", 2, Started(10))
-	want(t, "new beginning", LoadStream(t, j, "p/alice").Version, 3)
+	mustAppend(t, j, kind+"alice", 2, 10)
+	want(t, "new beginning", LoadStream(t, j, kind+"alice").Version, 3)
 	if err := j.Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want(t, "new beginning, folded", LoadStream(t, j, "p/alice").Version, 3)
+	want(t, "new beginning, folded", LoadStream(t, j, kind+"alice").Version, 3)
 }
 
 func testSecrets(t *testing.T, j Journal) {
@@ -92,11 +92,19 @@ func testSecrets(t *testing.T, j Journal) {
 	if err := j.DeleteSecret(t.Context(), "nobody"); err != nil {
 		t.Fatal(err)
 	}
+	put("eve", "e")
+	put("mallory", "m")
+	if err := j.DeleteSecrets(t.Context(), "mallory", "nobody", "eve"); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := j.Secret("bob"); !errors.Is(err, store.ErrNoSecret) {
 		t.Fatalf("a deleted secret: %v, want ErrNoSecret", err)
 	}
 	if err := j.PutSecret(t.Context(), "", []byte("x")); err == nil {
 		t.Error("a secret without an id was taken")
+	}
+	if err := j.DeleteSecrets(t.Context(), "alice", ""); err == nil {
+		t.Error("a secret without an id was deleted")
 	}
 	var all []string
 	err := j.EachSecret(t.Context(), func(id string, secret []byte) error {

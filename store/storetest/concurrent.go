@@ -10,13 +10,13 @@ import (
 	"github.com/sipmuster/muster/store"
 )
 
-func testConcurrentStreams(t *testing.T, j Journal) {
+func testConcurrentStreams(t *testing.T, j Journal, kind string) {
 	const writers, each = 32, 40
 	var group sync.WaitGroup
 	for w := range writers {
 		group.Go(func() {
 			for i := range uint64(each) {
-				if err := j.Append(t.Context(), fmt.Sprintf("p/%d", w), i, At(int(i)), Started(i)); err != nil {
+				if err := Append(t.Context(), j, fmt.Sprint(kind, w), i, At(int(i)), i); err != nil {
 					t.Errorf("writer %d: %v", w, err)
 					return
 				}
@@ -25,13 +25,13 @@ func testConcurrentStreams(t *testing.T, j Journal) {
 	}
 	group.Wait()
 	for w := range writers {
-		if got := LoadStream(t, j, fmt.Sprintf("p/%d", w)).Version; got != each {
+		if got := LoadStream(t, j, fmt.Sprint(kind, w)).Version; got != each {
 			t.Errorf("stream %d has version %d, want %d", w, got, each)
 		}
 	}
 }
 
-func testManyWriters(t *testing.T, j Journal) {
+func testManyWriters(t *testing.T, j Journal, kind string) {
 	const writers, rounds = 8, 10
 	for round := range uint64(rounds) {
 		var group sync.WaitGroup
@@ -39,7 +39,7 @@ func testManyWriters(t *testing.T, j Journal) {
 		won, lost := 0, 0
 		for w := range uint64(writers) {
 			group.Go(func() {
-				err := j.Append(t.Context(), "p/alice", round, At(0), Started(w))
+				err := Append(t.Context(), j, kind+"alice", round, At(0), w)
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
@@ -55,16 +55,16 @@ func testManyWriters(t *testing.T, j Journal) {
 		group.Wait()
 		want(t, "won, lost", []int{won, lost}, []int{1, writers - 1})
 	}
-	want(t, "version", LoadStream(t, j, "p/alice").Version, rounds)
+	want(t, "version", LoadStream(t, j, kind+"alice").Version, rounds)
 }
 
-func testReadWhileWriting(t *testing.T, j Journal) {
+func testReadWhileWriting(t *testing.T, j Journal, kind string) {
 	const n = 300
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for i := range uint64(n) {
-			if err := j.Append(context.Background(), "p/alice", i, At(0), Started(i)); err != nil {
+			if err := Append(context.Background(), j, kind+"alice", i, At(0), i); err != nil {
 				t.Error(err)
 				return
 			}
@@ -76,7 +76,7 @@ func testReadWhileWriting(t *testing.T, j Journal) {
 		}
 	}()
 	for seen := uint64(0); seen < n && !t.Failed(); {
-		got := LoadStream(t, j, "p/alice").Version
+		got := LoadStream(t, j, kind+"alice").Version
 		if got < seen {
 			t.Fatalf("version %d after version %d", got, seen)
 		}

@@ -2,9 +2,12 @@ package storetest
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,13 +17,13 @@ import (
 
 // Fold is a fold that forgets nothing: its state is a hash chained over every
 // event of the stream since its beginning. It is the same however the events
-// are cut into pieces. ProfileForgotten ends a stream.
+// are cut into pieces. ProfileForgotten and SessionEnded end a stream.
 func Fold(_ string, state []byte, events []*messages.Envelope) ([]byte, error) {
 	for _, e := range events {
-		switch e.Profile.TypeName() {
+		switch e.TypeName() {
 		case "":
 			return nil, messages.ErrUnknownEvent
-		case "ProfileForgotten":
+		case "ProfileForgotten", "SessionEnded":
 			state = nil
 			continue
 		}
@@ -36,14 +39,65 @@ func Fold(_ string, state []byte, events []*messages.Envelope) ([]byte, error) {
 	return state, nil
 }
 
-// Started is an event with a number in it.
+// Kinds are what the name of a stream begins with.
+func Kinds() []string { return []string{"p/", "s/"} }
+
+// End is the number of the event that ends a stream.
+const End = math.MaxUint64
+
+// Started is an event of a profile with a number in it.
 func Started(attempt uint64) *messages.ProfileEvent {
 	return messages.NewProfileEvent(&messages.AttemptStarted{Attempt: attempt, Handler: "digest"})
 }
 
-// Forgotten is the event that ends a stream.
+// Forgotten is the event that ends the stream of a profile.
 func Forgotten() *messages.ProfileEvent {
 	return messages.NewProfileEvent(&messages.ProfileForgotten{Reason: "removed"})
+}
+
+// Requested is an event of a session with a number in it.
+func Requested(attempt uint64) *messages.SessionEvent {
+	return messages.NewSessionEvent(&messages.RequestStarted{Attempt: attempt, Method: "INVITE"})
+}
+
+// Ended is the event that ends the stream of a session.
+func Ended() *messages.SessionEvent {
+	return messages.NewSessionEvent(&messages.SessionEnded{Reason: "hangup"})
+}
+
+// Number is the number of an event, which may be End, or 0 for another one.
+func Number(e *messages.Envelope) uint64 {
+	switch e.TypeName() {
+	case "ProfileForgotten", "SessionEnded":
+		return End
+	}
+	return max(e.GetProfile().GetAttemptStarted().GetAttempt(), e.GetSession().GetRequestStarted().GetAttempt())
+}
+
+// Appender is the part of a journal that Append needs.
+type Appender interface {
+	Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error
+	AppendSession(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.SessionEvent) error
+}
+
+// Append appends events by their numbers to a stream of either kind.
+func Append(ctx context.Context, j Appender, stream string, after uint64, at time.Time, numbers ...uint64) error {
+	if strings.HasPrefix(stream, "s/") {
+		return j.AppendSession(ctx, stream, after, at, eventsOf(numbers, Requested, Ended)...)
+	}
+	return j.Append(ctx, stream, after, at, eventsOf(numbers, Started, Forgotten)...)
+}
+
+func eventsOf[E any](numbers []uint64, numbered func(uint64) E, end func() E) []E {
+	events := make([]E, len(numbers))
+	for i, n := range numbers {
+		if n == End {
+			events[i] = end()
+		} else {
+			events[i] = numbered(n)
+		}
+	}
+	return events
 }
 
 // At is a time of recording, with nanoseconds, a number of seconds after the

@@ -16,7 +16,6 @@ import (
 	"reflect"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/store"
@@ -24,7 +23,7 @@ import (
 
 // Journal is what the suite tests; *store.Store and *store.Memory have it.
 type Journal interface {
-	Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error
+	Appender
 	Load(ctx context.Context, stream string) (state []byte, version uint64, events []*messages.Envelope, err error)
 	Replay(ctx context.Context, r store.Replayer) error
 	History(ctx context.Context, stream string, before uint64, yield func(*messages.Envelope) bool) error
@@ -32,6 +31,7 @@ type Journal interface {
 	PutSecret(ctx context.Context, id string, secret []byte) error
 	PutSecrets(ctx context.Context, secrets map[string][]byte) error
 	DeleteSecret(ctx context.Context, id string) error
+	DeleteSecrets(ctx context.Context, ids ...string) error
 	Secret(id string) ([]byte, error)
 	EachSecret(ctx context.Context, fn func(id string, secret []byte) error) error
 	Err() error
@@ -48,24 +48,31 @@ type Factory struct {
 	Restart func(t *testing.T, j Journal) Journal
 }
 
-// Run runs the suite.
+// Run runs the suite: what is about streams, for both kinds of them.
 func Run(t *testing.T, f Factory) {
+	for _, kind := range Kinds() {
+		for name, test := range map[string]func(t *testing.T, j Journal, kind string){
+			"append and load":          testAppendLoad,
+			"conflict changes nothing": testConflict,
+			"empty append":             testEmptyAppend,
+			"history":                  testHistory,
+			"replay in order":          testReplay,
+			"checkpoint":               testCheckpoint,
+			"end and new beginning":    testEnd,
+			"concurrent streams":       testConcurrentStreams,
+			"one stream, many writers": testManyWriters,
+			"read while writing":       testReadWhileWriting,
+			"nothing shared":           testNothingShared,
+			"cancelled context":        testCancelled,
+			"closed":                   testClosed,
+		} {
+			t.Run(kind+name, func(t *testing.T) { test(t, f.Open(t), kind) })
+		}
+	}
 	for name, test := range map[string]func(*testing.T, Journal){
-		"append and load":           testAppendLoad,
-		"conflict changes nothing":  testConflict,
-		"empty append":              testEmptyAppend,
 		"refused appends":           testRefused,
-		"history":                   testHistory,
-		"replay in order":           testReplay,
-		"checkpoint":                testCheckpoint,
-		"end and new beginning":     testForgotten,
-		"concurrent streams":        testConcurrentStreams,
-		"one stream, many writers":  testManyWriters,
-		"read while writing":        testReadWhileWriting,
-		"nothing shared":            testNothingShared,
-		"cancelled context":         testCancelled,
+		"both kinds":                testBothKinds,
 		"secrets":                   testSecrets,
-		"closed":                    testClosed,
 		"reopen of a healthy store": testReopenHealthy,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, f.Open(t)) })
@@ -75,18 +82,17 @@ func Run(t *testing.T, f Factory) {
 	}
 }
 
-func mustAppend(t testing.TB, j Journal, stream string, after uint64, events ...*messages.ProfileEvent) {
+func mustAppend(t testing.TB, j Journal, stream string, after uint64, numbers ...uint64) {
 	t.Helper()
-	if err := j.Append(t.Context(), stream, after, At(int(after)), events...); err != nil {
+	if err := Append(t.Context(), j, stream, after, At(int(after)), numbers...); err != nil {
 		t.Fatalf("Append(%s after %d): %v", stream, after, err)
 	}
 }
 
-// attempts gives the numbers of Started events and 0 for others.
-func attempts(events []*messages.Envelope) []uint64 {
+func numbers(events []*messages.Envelope) []uint64 {
 	var numbers []uint64
 	for _, e := range events {
-		numbers = append(numbers, e.Profile.GetAttemptStarted().GetAttempt())
+		numbers = append(numbers, Number(e))
 	}
 	return numbers
 }
@@ -98,82 +104,65 @@ func want[T any](t testing.TB, what string, got, want T) {
 	}
 }
 
-func testAppendLoad(t *testing.T, j Journal) {
-	mustAppend(t, j, "p/alice", 0, Started(1), Started(2))
-	mustAppend(t, j, "p/bob", 0, Started(9))
-	mustAppend(t, j, "p/alice", 2, Started(3))
-	state, version, events, err := j.Load(t.Context(), "p/alice")
+func testAppendLoad(t *testing.T, j Journal, kind string) {
+	mustAppend(t, j, kind+"alice", 0, 1, 2)
+	mustAppend(t, j, kind+"bob", 0, 9)
+	mustAppend(t, j, kind+"alice", 2, 3)
+	state, version, events, err := j.Load(t.Context(), kind+"alice")
 	if err != nil || state != nil || version != 0 {
 		t.Fatalf("Load = %q, %d, %v", state, version, err)
 	}
-	want(t, "attempts", attempts(events), []uint64{1, 2, 3})
+	want(t, "attempts", numbers(events), []uint64{1, 2, 3})
 	third := events[2]
 	want(t, "version", third.Version, 3)
 	want(t, "epoch", third.Epoch, 1)
 	want(t, "previous", third.Previous, 2)
 	want(t, "time", third.AtUnixNano, At(2).UnixNano())
-	_, version, events, err = j.Load(t.Context(), "p/nobody")
+	_, version, events, err = j.Load(t.Context(), kind+"nobody")
 	if err != nil || version != 0 || len(events) != 0 {
 		t.Fatalf("Load of an unknown stream = %d, %v, %v", version, events, err)
 	}
 }
 
-func testConflict(t *testing.T, j Journal) {
-	mustAppend(t, j, "p/alice", 0, Started(1))
+func testConflict(t *testing.T, j Journal, kind string) {
+	mustAppend(t, j, kind+"alice", 0, 1)
 	for _, after := range []uint64{0, 2, 100} {
-		err := j.Append(t.Context(), "p/alice", after, At(0), Started(7))
+		err := Append(t.Context(), j, kind+"alice", after, At(0), 7)
 		if !errors.Is(err, store.ErrConflict) {
 			t.Errorf("Append after %d = %v, want ErrConflict", after, err)
 		}
 	}
-	want(t, "version", LoadStream(t, j, "p/alice").Version, 1)
-	mustAppend(t, j, "p/alice", 1, Started(2))
+	want(t, "version", LoadStream(t, j, kind+"alice").Version, 1)
+	mustAppend(t, j, kind+"alice", 1, 2)
 }
 
-func testEmptyAppend(t *testing.T, j Journal) {
-	mustAppend(t, j, "p/alice", 0)
-	mustAppend(t, j, "p/alice", 0, Started(1))
-	mustAppend(t, j, "p/alice", 1)
-	if err := j.Append(t.Context(), "p/alice", 0, At(0)); !errors.Is(err, store.ErrConflict) {
+func testEmptyAppend(t *testing.T, j Journal, kind string) {
+	mustAppend(t, j, kind+"alice", 0)
+	mustAppend(t, j, kind+"alice", 0, 1)
+	mustAppend(t, j, kind+"alice", 1)
+	if err := Append(t.Context(), j, kind+"alice", 0, At(0)); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("empty append after the wrong version = %v, want ErrConflict", err)
 	}
-	want(t, "version", LoadStream(t, j, "p/alice").Version, 1)
+	want(t, "version", LoadStream(t, j, kind+"alice").Version, 1)
 }
 
-func testRefused(t *testing.T, j Journal) {
-	if err := j.Append(t.Context(), "p/alice", 0, At(0), &messages.ProfileEvent{}); !errors.Is(err, messages.ErrUnknownEvent) {
-		t.Errorf("append of an event without a type = %v", err)
-	}
-	if err := j.Append(t.Context(), "", 0, At(0), Started(1)); err == nil {
-		t.Error("append to a stream without a name succeeded")
-	}
-	if err := j.Append(t.Context(), "p/alice", 0, At(0), make([]*messages.ProfileEvent, 3)...); err == nil {
-		t.Error("append of nil events succeeded")
-	}
-	huge := messages.NewProfileEvent(&messages.ProfileForgotten{Reason: string(make([]byte, 5<<20))})
-	if err := j.Append(t.Context(), "p/alice", 0, At(0), huge); err == nil {
-		t.Error("append of five megabytes succeeded")
-	}
-	want(t, "version", LoadStream(t, j, "p/alice").Version, 0)
-}
-
-func testHistory(t *testing.T, j Journal) {
+func testHistory(t *testing.T, j Journal, kind string) {
 	const n = 1200 // more than two pages
 	for i := range uint64(n / 2) {
-		mustAppend(t, j, "p/alice", 2*i, Started(2*i+1), Started(2*i+2))
-		mustAppend(t, j, "p/bob", i, Started(i))
+		mustAppend(t, j, kind+"alice", 2*i, 2*i+1, 2*i+2)
+		mustAppend(t, j, kind+"bob", i, i)
 	}
 	history := func(before uint64, limit int) []uint64 {
 		t.Helper()
 		var got []*messages.Envelope
-		err := j.History(t.Context(), "p/alice", before, func(e *messages.Envelope) bool {
+		err := j.History(t.Context(), kind+"alice", before, func(e *messages.Envelope) bool {
 			got = append(got, e)
 			return len(got) < limit
 		})
 		if err != nil {
 			t.Fatalf("History: %v", err)
 		}
-		return attempts(got)
+		return numbers(got)
 	}
 	want(t, "newest three", history(0, 3), []uint64{1200, 1199, 1198})
 	want(t, "before 3", history(3, 10), []uint64{2, 1})
@@ -181,18 +170,18 @@ func testHistory(t *testing.T, j Journal) {
 	if got := history(0, n+1); len(got) != n || !slices.IsSortedFunc(got, func(a, b uint64) int { return int(b) - int(a) }) {
 		t.Fatalf("the whole history has %d events, want %d, newest first", len(got), n)
 	}
-	if err := j.History(t.Context(), "p/nobody", 0, func(*messages.Envelope) bool { t.Error("an event"); return true }); err != nil {
+	if err := j.History(t.Context(), kind+"nobody", 0, func(*messages.Envelope) bool { t.Error("an event"); return true }); err != nil {
 		t.Error(err)
 	}
 }
 
-func testReplay(t *testing.T, j Journal) {
+func testReplay(t *testing.T, j Journal, kind string) {
 	for i := range uint64(600) {
-		mustAppend(t, j, fmt.Sprintf("p/%d", i%50), i/50, Started(i))
+		mustAppend(t, j, fmt.Sprint(kind, i%50), i/50, i)
 	}
 	next := uint64(0)
 	err := j.Replay(t.Context(), eventFunc(func(e *messages.Envelope) error {
-		if got := e.Profile.GetAttemptStarted().Attempt; got != next {
+		if got := Number(e); got != next {
 			return fmt.Errorf("event %d where %d should be", got, next)
 		}
 		next++
@@ -216,48 +205,60 @@ func (f eventFunc) Snapshot(stream string, _ uint64, _ []byte) error {
 	return fmt.Errorf("a snapshot of %s", stream)
 }
 
-func testNothingShared(t *testing.T, j Journal) {
-	event := Started(1)
-	mustAppend(t, j, "p/alice", 0, event)
-	event.GetAttemptStarted().Attempt = 99
-	_, _, events, _ := j.Load(t.Context(), "p/alice")
-	want(t, "after the caller changed its event", attempts(events), []uint64{1})
-	events[0].Profile.GetAttemptStarted().Attempt = 98
-	_, _, events, _ = j.Load(t.Context(), "p/alice")
-	want(t, "after a reader changed its event", attempts(events), []uint64{1})
+func testNothingShared(t *testing.T, j Journal, kind string) {
+	started, requested := Started(1), Requested(1)
+	var err error
+	if kind == "s/" {
+		err = j.AppendSession(t.Context(), kind+"alice", 0, At(0), requested)
+	} else {
+		err = j.Append(t.Context(), kind+"alice", 0, At(0), started)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	started.GetAttemptStarted().Attempt, requested.GetRequestStarted().Attempt = 99, 99
+	_, _, events, _ := j.Load(t.Context(), kind+"alice")
+	want(t, "after the caller changed its event", numbers(events), []uint64{1})
+	if events[0].Session != nil {
+		events[0].Session.GetRequestStarted().Attempt = 98
+	} else {
+		events[0].Profile.GetAttemptStarted().Attempt = 98
+	}
+	_, _, events, _ = j.Load(t.Context(), kind+"alice")
+	want(t, "after a reader changed its event", numbers(events), []uint64{1})
 	if err := j.Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	state, _, _, _ := j.Load(t.Context(), "p/alice")
+	state, _, _, _ := j.Load(t.Context(), kind+"alice")
 	kept := slices.Clone(state)
 	clear(state)
-	state, _, _, _ = j.Load(t.Context(), "p/alice")
+	state, _, _, _ = j.Load(t.Context(), kind+"alice")
 	want(t, "after a reader changed its state", state, kept)
 }
 
-func testCancelled(t *testing.T, j Journal) {
+func testCancelled(t *testing.T, j Journal, kind string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := j.Append(ctx, "p/alice", 0, At(0), Started(1)); !errors.Is(err, context.Canceled) {
+	if err := Append(ctx, j, kind+"alice", 0, At(0), 1); !errors.Is(err, context.Canceled) {
 		t.Fatalf("Append = %v, want context.Canceled", err)
 	}
-	mustAppend(t, j, "p/alice", 0, Started(1))
+	mustAppend(t, j, kind+"alice", 0, 1)
 }
 
-func testClosed(t *testing.T, j Journal) {
-	mustAppend(t, j, "p/alice", 0, Started(1))
+func testClosed(t *testing.T, j Journal, kind string) {
+	mustAppend(t, j, kind+"alice", 0, 1)
 	for range 2 {
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, _, _, loadErr := j.Load(t.Context(), "p/alice")
+	_, _, _, loadErr := j.Load(t.Context(), kind+"alice")
 	for what, err := range map[string]error{
-		"Append":     j.Append(t.Context(), "p/alice", 1, At(0), Started(2)),
+		"Append":     Append(t.Context(), j, kind+"alice", 1, At(0), 2),
 		"Load":       loadErr,
 		"Replay":     j.Replay(t.Context(), NewReplayed()),
 		"Checkpoint": j.Checkpoint(t.Context()),
-		"History":    j.History(t.Context(), "p/alice", 0, func(*messages.Envelope) bool { return true }),
+		"History":    j.History(t.Context(), kind+"alice", 0, func(*messages.Envelope) bool { return true }),
 		"PutSecret":  j.PutSecret(t.Context(), "alice", nil),
 	} {
 		if !errors.Is(err, store.ErrClosed) {
@@ -267,22 +268,24 @@ func testClosed(t *testing.T, j Journal) {
 }
 
 func testReopenHealthy(t *testing.T, j Journal) {
-	mustAppend(t, j, "p/alice", 0, Started(1))
+	mustAppend(t, j, "p/alice", 0, 1)
 	if err := j.Reopen(t.Context()); err != nil || j.Err() != nil {
 		t.Fatal(err, j.Err())
 	}
-	mustAppend(t, j, "p/alice", 1, Started(2))
+	mustAppend(t, j, "p/alice", 1, 2)
 }
 
 func testRestart(t *testing.T, j Journal, restart func(*testing.T, Journal) Journal) {
 	for i := range uint64(20) {
-		mustAppend(t, j, fmt.Sprintf("p/%d", i), 0, Started(i))
+		mustAppend(t, j, fmt.Sprintf("p/%d", i), 0, i)
 	}
 	if err := j.Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	mustAppend(t, j, "p/3", 1, Started(100), Started(101))
-	mustAppend(t, j, "p/new", 0, Started(102))
+	mustAppend(t, j, "p/3", 1, 100, 101)
+	mustAppend(t, j, "p/new", 0, 102)
+	mustAppend(t, j, "s/up", 0, 103, 104)
+	mustAppend(t, j, "s/over", 0, 105, End)
 	if err := j.PutSecret(t.Context(), "alice", []byte("wonderland")); err != nil {
 		t.Fatal(err)
 	}
@@ -299,6 +302,7 @@ func testRestart(t *testing.T, j Journal, restart func(*testing.T, Journal) Jour
 	if secret, err := j.Secret("alice"); err != nil || string(secret) != "wonderland" {
 		t.Fatalf("Secret = %q, %v", secret, err)
 	}
-	mustAppend(t, j, "p/3", 3, Started(103))
-	mustAppend(t, j, "p/new", 1, Started(104))
+	mustAppend(t, j, "p/3", 3, 106)
+	mustAppend(t, j, "p/new", 1, 107)
+	mustAppend(t, j, "s/up", 2, 108, End)
 }

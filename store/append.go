@@ -1,0 +1,93 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sipmuster/muster/messages"
+)
+
+// The name of a stream begins with what it is a stream of. Envelope has one
+// field for each kind.
+const (
+	profileStream = "p/"
+	sessionStream = "s/"
+)
+
+// payload is what one append adds: events of a profile or of a session.
+type payload struct {
+	profile []*messages.ProfileEvent
+	session []*messages.SessionEvent
+}
+
+func (p payload) len() int { return len(p.profile) + len(p.session) }
+
+// put makes the event at index i that of the envelope.
+func (p payload) put(e *messages.Envelope, i int) {
+	e.Profile, e.Session = nil, nil
+	if len(p.session) > 0 {
+		e.Session = p.session[i]
+	} else {
+		e.Profile = p.profile[i]
+	}
+}
+
+// check refuses what could never be read back, and gives an upper bound for the
+// size of the records.
+func (p payload) check(stream, kind string) (size int, err error) {
+	if len(stream) > maxStreamName {
+		return 0, fmt.Errorf("append: a stream name of %d bytes, want at most %d", len(stream), maxStreamName)
+	}
+	if len(stream) <= len(kind) || !strings.HasPrefix(stream, kind) {
+		return 0, fmt.Errorf("append: stream %q, want %s and a name", stream, kind)
+	}
+	for _, e := range p.profile {
+		if e.TypeName() == "" {
+			return 0, fmt.Errorf("append %s: %w", stream, messages.ErrUnknownEvent)
+		}
+		size += e.SizeVT() + len(stream) + envelopeOverhead
+	}
+	for _, e := range p.session {
+		if e.TypeName() == "" {
+			return 0, fmt.Errorf("append %s: %w", stream, messages.ErrUnknownEvent)
+		}
+		size += e.SizeVT() + len(stream) + envelopeOverhead
+	}
+	if p.len() > maxBatchEvents || size > maxBatchBytes {
+		return 0, fmt.Errorf("append %s: %d events of %d bytes are more than one append may hold", stream, p.len(), size)
+	}
+	return size, nil
+}
+
+// Append makes events durable as the versions after+1, after+2, ... of the
+// stream of a profile, and returns when they are synced. After ErrConflict
+// nothing was written. After any other error, the context's included, the
+// outcome is unknown, and the stream must be loaded again. Appending nothing
+// only checks the version.
+func (s *Store) Append(ctx context.Context, stream string, after uint64, at time.Time, added ...*messages.ProfileEvent) error {
+	return s.append(ctx, stream, profileStream, after, at, payload{profile: added})
+}
+
+// AppendSession is Append for the stream of a session.
+func (s *Store) AppendSession(ctx context.Context, stream string, after uint64, at time.Time, added ...*messages.SessionEvent) error {
+	return s.append(ctx, stream, sessionStream, after, at, payload{session: added})
+}
+
+func (s *Store) append(ctx context.Context, stream, kind string, after uint64, at time.Time, p payload) error {
+	size, err := p.check(stream, kind)
+	if err != nil {
+		return err
+	}
+	return s.submit(ctx, &request{stream: stream, after: after, at: at, payload: p, size: size})
+}
+
+// misplaced tells whether an envelope holds an event of another kind than its
+// stream.
+func misplaced(e *messages.Envelope) bool {
+	if strings.HasPrefix(e.Stream, sessionStream) {
+		return e.Profile != nil
+	}
+	return e.Session != nil
+}
