@@ -12,13 +12,15 @@
 //     registry, so two nodes run in one process.
 //   - The states of muster_profiles sum to the number of profiles. A profile
 //     that enters is counted from the empty state, one that leaves is counted
-//     to it, and nothing else changes the sum.
+//     to it, and nothing else changes the sum. Those of muster_sessions sum to
+//     the number of sessions that are not over in the same way, and each
+//     session has one outcome.
 //   - A label value comes from a closed set or from the configuration: states,
 //     outcomes, reasons, event types, SIP methods, known SIP codes and the
-//     names of registrars and xSPs. What is not in its set is counted as "other", a code
-//     as its class ("4xx"). No label holds a profile, a realm, a Call-ID or any
-//     other text from the network, so the number of series does not grow with
-//     the number of profiles (S-64).
+//     names of registrars and xSPs. What is not in its set is counted as
+//     "other", a code as its class ("4xx"). No label holds a profile, a session,
+//     a realm, a Call-ID or any other text from the network, so the number of
+//     series does not grow with the number of profiles or calls (S-64).
 //   - Series exist at zero from the start where their set is closed and small,
 //     so that rate() sees the first increase. The exception is
 //     muster_sip_responses_total, whose methods and codes multiply to over a
@@ -38,7 +40,7 @@
 // scrapes native histograms may drop the classic buckets, so panels and rules
 // ask for both, as mixin does.
 //
-// Read metrics.go for the list, events.go for the projection, docs/metrics.md
-// for what to do about each figure, and mixin for rules, alerts and the
-// dashboard.
+// Read metrics.go for the list, events.go and sessions.go for the projection,
+// docs/metrics.md for what to do about each figure, and mixin for rules, alerts
+// and the dashboard.
 package metrics

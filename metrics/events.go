@@ -97,20 +97,6 @@ func (m *Metrics) Overdue(shard, profiles int) {
 	m.overdue.Set(float64(m.overdueTotal))
 }
 
-// SessionChanged moves a session from one state to another; the empty state is
-// before it exists and after it is gone.
-func (m *Metrics) SessionChanged(before, after string) {
-	if before == after {
-		return
-	}
-	if g := m.sessions[before]; g != nil {
-		g.Dec()
-	}
-	if g := m.sessions[after]; g != nil {
-		g.Inc()
-	}
-}
-
 // Reloaded tells that the configuration was loaded, at start or later, and
 // whether it was accepted.
 func (m *Metrics) Reloaded(ok bool, at time.Time) {

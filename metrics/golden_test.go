@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/metrics"
@@ -24,11 +25,14 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files and the table of docs/metrics.md")
 
 // append_ is one line of a recorded stream: what the host tells the observer
-// after one append. Ago is how long before the append its attempt started.
+// after one append to a profile, or with Session to a session. Ago is how long
+// before the append its attempt, or the session, started. Setup is how long it
+// took from there until the session was established.
 type append_ struct {
+	Session       bool
 	Registrar     string
 	Before, After string
-	Ago           string
+	Ago, Setup    string
 	Events        []json.RawMessage
 }
 
@@ -130,22 +134,44 @@ func feed(t *testing.T, m *metrics.Metrics, path string) {
 		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
 			t.Fatalf("%s:%d: %v", path, n, err)
 		}
-		var events []*messages.ProfileEvent
-		for _, raw := range a.Events {
-			e := &messages.ProfileEvent{}
-			if err := protojson.Unmarshal(raw, e); err != nil {
-				t.Fatalf("%s:%d: %v", path, n, err)
-			}
-			events = append(events, e)
-		}
-		var started time.Time
+		started, established := time.Time{}, time.Time{}
 		if a.Ago != "" {
-			ago, err := time.ParseDuration(a.Ago)
-			if err != nil {
-				t.Fatalf("%s:%d: %v", path, n, err)
-			}
-			started = time.Now().Add(-ago)
+			started = time.Now().Add(-duration(t, a.Ago))
 		}
-		m.ProfileEvents(a.Registrar, a.Before, a.After, started, events)
+		if a.Setup != "" {
+			established = started.Add(duration(t, a.Setup))
+		}
+		if a.Session {
+			m.SessionEvents(a.Registrar, a.Before, a.After, started, established, decoded[messages.SessionEvent](t, a.Events))
+			continue
+		}
+		m.ProfileEvents(a.Registrar, a.Before, a.After, started, decoded[messages.ProfileEvent](t, a.Events))
 	}
+}
+
+func duration(t *testing.T, text string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// decoded reads protojson.
+func decoded[E any, P interface {
+	*E
+	proto.Message
+}](t *testing.T, raws []json.RawMessage,
+) []P {
+	t.Helper()
+	var events []P
+	for _, raw := range raws {
+		e := P(new(E))
+		if err := protojson.Unmarshal(raw, e); err != nil {
+			t.Fatalf("%s: %v", raw, err)
+		}
+		events = append(events, e)
+	}
+	return events
 }

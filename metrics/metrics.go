@@ -17,11 +17,6 @@ import (
 // namespace begins the name of every metric.
 const namespace = "muster"
 
-// sessionStates is the closed set of a session's states.
-var sessionStates = []string{
-	"calling", "challenged", "early", "established", "ending",
-}
-
 // challengeOutcomes is how asking an authenticator ends (actors.Outcomes).
 var challengeOutcomes = []string{
 	"answered", "refused", "timeout", "invalid", "error", "unavailable", "late",
@@ -45,10 +40,12 @@ var dropReasons = []string{
 // transactions that end with Timer F (32 s, RFC 3261 §17.1.2.2). Append spans
 // from a write to memory to a disk that stalls. Margin has 32 s, the least that
 // RFC 5627 §4.2 leaves to a refresh, and zero, after which the binding was gone.
+// Setup goes on to the three minutes for which a call may ring (Timer C).
 var (
 	registrationBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 32, 64}
 	answerBuckets       = []float64{.0001, .001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 	appendBuckets       = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}
+	setupBuckets        = []float64{.01, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 180}
 	marginBuckets       = []float64{-60, 0, 5, 10, 32, 60, 120, 300, 600, 1800, 3600}
 )
 
@@ -81,6 +78,9 @@ type Metrics struct {
 	duration      *prometheus.HistogramVec
 	margin        *prometheus.HistogramVec
 	sharedNonces  *prometheus.CounterVec
+	calls         *prometheus.CounterVec
+	setup         *prometheus.HistogramVec
+	withheld      *prometheus.CounterVec
 	waiting       *prometheus.GaugeVec
 	inFlight      *prometheus.GaugeVec
 	up            *prometheus.GaugeVec
@@ -101,7 +101,7 @@ type Metrics struct {
 	inputs   counters
 	packets  counters
 	appends  prometheus.Histogram
-	sessions map[string]prometheus.Gauge
+	sessions [len(sessionStates)]prometheus.Gauge
 	restarts prometheus.Counter
 	parked   prometheus.Counter
 
@@ -124,10 +124,10 @@ func New(o Options) *Metrics {
 	m := &Metrics{
 		registry:  prometheus.NewRegistry(),
 		overdueOf: map[int]int{},
-		sessions:  map[string]prometheus.Gauge{},
 	}
 	m.registerProcess(o.Version)
 	m.registerRegistrars()
+	m.registerSessions()
 	m.registerEvents()
 	m.registerSIP()
 	m.registerNode()
@@ -195,8 +195,8 @@ func (m *Metrics) registerRegistrars() {
 }
 
 func (m *Metrics) registerEvents() {
-	reasons := make([]string, 0, len(messages.Reasons()))
-	for _, r := range messages.Reasons() {
+	reasons := make([]string, 0, len(messages.RegistrationReasons()))
+	for _, r := range messages.RegistrationReasons() {
 		reasons = append(reasons, string(r))
 	}
 	m.failures = newCounters(m.counterVec("registration_failures_total",
@@ -212,10 +212,6 @@ func (m *Metrics) registerEvents() {
 		"Time from asking for an append until its events were durable. A high value means that the disk is slow: every request waits for it.",
 		appendBuckets)
 	m.registerHandlers()
-	sessions := m.gaugeVec("sessions", "Sessions by state.", "state")
-	for _, state := range sessionStates {
-		m.sessions[state] = sessions.WithLabelValues(state)
-	}
 }
 
 func (m *Metrics) registerSIP() {

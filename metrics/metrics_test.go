@@ -170,13 +170,23 @@ func TestShellFigures(t *testing.T) {
 			`muster_registrar_in_flight{registrar="acme"}`: 3,
 			`muster_registrar_up{registrar="acme"}`:        0,
 		}},
-		{"sessions", func(m *metrics.Metrics) {
-			m.SessionChanged("", "calling")
-			m.SessionChanged("", "calling")
-			m.SessionChanged("calling", "challenged")
-			m.SessionChanged("challenged", "challenged")
-			m.SessionChanged("challenged", "")
-		}, map[string]float64{`muster_sessions{state="calling"}`: 1}},
+		{"restored sessions", func(m *metrics.Metrics) {
+			m.SessionRestored("established")
+			m.SessionRestored("established")
+			m.SessionRestored("early")
+			m.SessionRestored("ended")
+		}, map[string]float64{
+			`muster_sessions{state="established"}`: 2,
+			`muster_sessions{state="early"}`:       1,
+		}},
+		{"a withheld challenge", func(m *metrics.Metrics) {
+			m.ChallengeWithheld("acme", messages.ReasonUntrusted)
+			m.ChallengeWithheld("acme", "EVIL\"} 1\n")
+			m.ChallengeWithheld("acme", messages.ReasonRealm)
+		}, map[string]float64{
+			`muster_challenges_withheld_total{reason="untrusted_target",registrar="acme"}`: 1,
+			`muster_challenges_withheld_total{reason="other",registrar="acme"}`:            2,
+		}},
 		{"a refused reload", func(m *metrics.Metrics) {
 			m.Reloaded(true, time.UnixMilli(1234500))
 			m.Reloaded(false, time.UnixMilli(9999000))
@@ -480,9 +490,15 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 		messages.NewProfileEvent(&messages.BindingGranted{}),
 		messages.NewProfileEvent(&messages.AttemptFailed{Reason: "timeout"}),
 	}
+	call := []*messages.SessionEvent{
+		messages.NewSessionEvent(&messages.SessionEstablished{}),
+		messages.NewSessionEvent(&messages.SessionEnded{Reason: string(messages.ReasonHangup)}),
+	}
 	started := time.Now().Add(-time.Second)
 	run := func() {
 		m.ProfileEvents("acme", "registering", "registered", started, events)
+		m.SessionEvents("acme", "early", "established", started, started, call)
+		m.ChallengeWithheld("acme", messages.ReasonUntrusted)
 		m.RequestSent("REGISTER")
 		m.ResponseReceived("REGISTER", 200)
 		m.Appended(time.Millisecond)

@@ -66,6 +66,9 @@ type registrar struct {
 	duration prometheus.Observer
 	margin   prometheus.Observer
 	shared   prometheus.Counter
+	calls    [len(callOutcomes)]prometheus.Counter
+	setup    prometheus.Observer
+	withheld counters
 	// gate is nil for a registrar that is not configured: it has no gate.
 	gate *gate
 }
@@ -106,6 +109,8 @@ func (m *Metrics) newRegistrar(name string, g *gate) *registrar {
 		duration: m.duration.WithLabelValues(name),
 		margin:   m.margin.WithLabelValues(name),
 		shared:   m.sharedNonces.WithLabelValues(name),
+		setup:    m.setup.WithLabelValues(name),
+		withheld: newCounters(m.withheld.MustCurryWith(prometheus.Labels{"registrar": name}), withheldReasons),
 		gate:     g,
 	}
 	for i, state := range states {
@@ -113,6 +118,9 @@ func (m *Metrics) newRegistrar(name string, g *gate) *registrar {
 	}
 	for i, o := range outcomes {
 		r.outcomes[i] = m.registrations.WithLabelValues(name, o)
+	}
+	for i, o := range callOutcomes {
+		r.calls[i] = m.calls.WithLabelValues(name, o)
 	}
 	return r
 }

@@ -18,7 +18,7 @@ type handler struct {
 
 func (m *Metrics) registerHandlers() {
 	m.challenges = m.counterVec("challenges_total",
-		"Challenges by who was asked and how asking ended. Anything but answered leaves a profile without its binding.",
+		"Challenges by who was asked and how asking ended. Anything but answered leaves a binding or a session unmade.",
 		"handler", "outcome")
 	m.answers = m.histogramVec("challenge_answer_duration_seconds",
 		"Time from a question to an authenticator until its answer or refusal. Compare with the timeout of the xSP.",

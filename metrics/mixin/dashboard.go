@@ -148,8 +148,23 @@ var panels = []panel{
 		},
 	},
 	{
-		"Sessions by state", "", "short", true,
+		"Sessions by state", "The states sum to the number of sessions that are not over.", "short", true,
 		[]query{{`sum by (state) (muster_sessions{` + node + `})`, "{{state}}"}},
+	},
+	{
+		"Sessions by outcome", "How setting them up ended. Of declined, busy and no_answer the called side was asked; failed never came so far.", "ops", true,
+		[]query{{`sum by (outcome) (` + rate("muster_session_outcomes_total", registrar) + `)`, "{{outcome}}"}},
+	},
+	{
+		"Session setup", "Until the call was answered: pace, challenges and ringing included.", "s", false,
+		[]query{
+			{quantile(0.5, "muster_session_setup_seconds", registrar, "registrar"), "p50 {{registrar}}"},
+			{quantile(0.99, "muster_session_setup_seconds", registrar, "registrar"), "p99 {{registrar}}"},
+		},
+	},
+	{
+		"Challenges withheld", "From where credentials must not go; should be none.", "short", true,
+		[]query{{`sum by (registrar, reason) (increase(muster_challenges_withheld_total{` + registrar + `}[$__rate_interval])) > 0`, "{{registrar}} {{reason}}"}},
 	},
 	{
 		"Configuration", "0 after a reload that was refused.", "short", false,
