@@ -116,17 +116,11 @@ func (a *profileActor) judged(ctx actor.Context, v *verdict) {
 		a.mutations, a.proofs = v.answer.GetMutations(), v.answer.GetProofs()
 		a.handle(ctx, profile.CredentialsOffered{
 			Attempt: q.attempt, Handler: q.handler, Elapsed: elapsed,
-			Unanswered: a.countsOf(v.checked.Unanswered), Headers: v.checked.Headers,
+			Unanswered: countsOf(a.state.Attempt.Answers, v.checked.Unanswered), Headers: v.checked.Headers,
 			Preemptive: v.answer.GetPreemptive(), Continues: v.answer.GetContinues(),
 		})
 	case v.refusal != nil:
-		reason, wait := messages.ReasonHandlerRefused, time.Duration(-1)
-		if q.handler == messages.DigestHandler {
-			reason = messages.Reason(v.refusal.Reason)
-		}
-		if v.refusal.RetryAfter > 0 {
-			wait = v.refusal.RetryAfter
-		}
+		reason, wait := v.refused(q.handler)
 		a.withheld(ctx, reason, v.detail, wait)
 	default:
 		level := slog.LevelDebug // the retry is logged, and the breaker
@@ -139,11 +133,24 @@ func (a *profileActor) judged(ctx actor.Context, v *verdict) {
 	}
 }
 
+// refused is what a refusal means to a core: why, and after how long asking
+// again may help, negative when never.
+func (v *verdict) refused(handler string) (messages.Reason, time.Duration) {
+	reason, wait := messages.ReasonHandlerRefused, time.Duration(-1)
+	if handler == messages.DigestHandler {
+		reason = messages.Reason(v.refusal.Reason)
+	}
+	if v.refusal.RetryAfter > 0 {
+		wait = v.refusal.RetryAfter
+	}
+	return reason, wait
+}
+
 // countsOf finds the nonce counts that stand for challenges.
-func (a *profileActor) countsOf(challenges []*messages.Challenge) []*messages.NonceCount {
+func countsOf(answers []*messages.NonceCount, challenges []*messages.Challenge) []*messages.NonceCount {
 	var counts []*messages.NonceCount
 	for _, c := range challenges {
-		for _, n := range a.state.Attempt.Answers {
+		for _, n := range answers {
 			if n.GetSpace() == c.GetSpace() && n.GetRealm() == c.GetRealm() {
 				counts = append(counts, n)
 			}

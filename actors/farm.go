@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"hash/maphash"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -20,7 +21,8 @@ import (
 // format.
 const Shards = 1024
 
-// FarmOptions are what a Farm is made of. All but Logger are required.
+// FarmOptions are what a Farm is made of. What does not say otherwise is
+// required.
 type FarmOptions struct {
 	Journal     Journal
 	Sender      Sender
@@ -37,6 +39,19 @@ type FarmOptions struct {
 	// SecretGone is told the id of a profile that was forgotten, so that its
 	// secret can go too; nil does nothing.
 	SecretGone func(id string)
+	// Trunks are the trusted peers at start; see SetTrunks.
+	Trunks []Trunk
+	// Here tells whether a host, in lower case and without brackets, is this
+	// node: the peer of a trunk calls it instead of the profile's domain. nil
+	// knows none.
+	Here func(host string) bool
+	// Bodies keeps the descriptions of sessions over a restart; nil keeps none.
+	Bodies Bodies
+	// OnInvite is told of an INVITE to a profile, and says who takes the call: the
+	// owner is then told NoticeRequest, and answers. It runs on an actor and must
+	// not block. nil as its result refuses the call with 480; without an OnInvite
+	// none is taken.
+	OnInvite func(IncomingCall) Owner
 }
 
 // Farm hosts the profiles of a node. Its methods are safe for concurrent use
@@ -49,6 +64,8 @@ type Farm struct {
 	token       func() string
 	log         *slog.Logger
 	secretGone  func(id string)
+	bodies      Bodies
+	onInvite    func(IncomingCall) Owner
 
 	system     *actor.ActorSystem
 	root       *actor.RootContext
@@ -60,6 +77,14 @@ type Farm struct {
 	vaults     Vaults
 	tallies    tallies
 	nonces     nonces
+	bridging   bridging
+	changes    changes
+	targets    targetSets
+	contacts   contactIndex
+	live       sync.Map // *sessionEntry by id: the sessions that are not forgotten
+	early      sync.Map // id by earlyKey: the calls of peers that are not answered
+	counts     sessionCounts
+	ended      endedSessions
 	changing   sync.Mutex  // serialises SetRegistrars and SetXSPs
 	started    atomic.Bool // the shards run
 	stopping   atomic.Bool
@@ -78,7 +103,12 @@ func NewFarm(o FarmOptions) *Farm {
 	f := &Farm{
 		journal: o.Journal, sender: o.Sender, credentials: o.Credentials, observer: o.Observer,
 		token: o.Token, log: o.Logger, secretGone: o.SecretGone, stopped: make(chan struct{}), vaults: o.Vaults,
+		bodies: o.Bodies, onInvite: o.OnInvite,
 	}
+	f.contacts.seed = maphash.MakeSeed()
+	f.contacts.on.Store(o.OnInvite != nil || len(o.Trunks) > 0)
+	f.bridging.here = o.Here
+	f.bridging.trunks.Store(newTrunkTable(o.Trunks))
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}
@@ -140,12 +170,14 @@ func (f *Farm) Start(ctx context.Context) error {
 		f.shards[i] = pid
 	}
 	f.started.Store(true)
+	f.release()
 	return nil
 }
 
 // Stop ends the farm: no fresh attempt begins, open ones finish or are left as
-// they are recorded, until ctx ends. With withdraw every binding is removed
-// first, at the registrars' pace.
+// they are recorded, until ctx ends. Calls that are being set up are ended;
+// established sessions are left alone, because a restart is no outage. With
+// withdraw every binding is removed first, at the registrars' pace.
 func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 	if f.stopping.Swap(true) {
 		return
@@ -158,8 +190,10 @@ func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 		cancel()
 		f.withdrawAll(ctx)
 	}
+	f.endEarly(ctx)
 	f.drain(ctx)
 	close(f.stopped)
+	f.changes.end()
 	var waits []*actor.PID
 	waits = append(waits, f.shards[:]...)
 	f.eachGate(func(_ string, r registrar) { waits = append(waits, r.pid) })
@@ -259,8 +293,12 @@ func (f *Farm) setRegistrars(rs []Registrar) {
 	}
 	f.registrars.Store(&next)
 	for name, r := range old {
-		if _, kept := next[name]; !kept {
+		now, kept := next[name]
+		if !kept {
 			f.root.Stop(r.pid)
+		}
+		if now.config.URI != r.config.URI || now.config.OutboundProxy != r.config.OutboundProxy {
+			f.targets.forget(name)
 		}
 	}
 }

@@ -275,11 +275,7 @@ func (f *Farm) Fetch(ctx context.Context, id string) ([]messages.ContactBinding,
 // History returns the newest events of a profile before a version, newest
 // first.
 func (f *Farm) History(ctx context.Context, id string, before uint64, limit int) ([]HistoryEntry, error) {
-	const defaultLimit, maxLimit = 50, 1000
-	if limit <= 0 {
-		limit = defaultLimit
-	}
-	limit = min(limit, maxLimit)
+	limit = historyLimit(limit)
 	entries := []HistoryEntry{}
 	err := f.journal.History(ctx, stream(id), before, func(e *messages.Envelope) bool {
 		entries = append(entries, HistoryEntry{
@@ -297,6 +293,15 @@ func (f *Farm) History(ctx context.Context, id string, before uint64, limit int)
 		}
 	}
 	return entries, nil
+}
+
+// historyLimit bounds a page of history; 0 is the default.
+func historyLimit(limit int) int {
+	const defaultLimit, maxLimit = 50, 1000
+	if limit <= 0 {
+		return defaultLimit
+	}
+	return min(limit, maxLimit)
 }
 
 // Registrars returns every target with its gate and the states of its

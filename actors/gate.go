@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/sipmuster/muster/messages"
 )
 
 // gate decides what may go to one target, and when: pace, concurrency, shared
@@ -17,11 +19,17 @@ import (
 // before fresh attempts, because nonces expire (CHA-16). Fresh attempts go by
 // nearness to the end of their binding (earliest deadline first).
 //
+// Calls wait for a turn, first come first served, each until its session gives
+// up. When fresh attempts wait as well, the two take turns. A call takes no
+// concurrency: it may ring for minutes.
+//
 // A target from which nothing was heard for silentAfter is silent: one fresh
-// attempt a second, so that one request that was lost in the dark does not
-// stop the others, and an outage does not fill the concurrency. After
+// attempt or call a second, so that one request that was lost in the dark does
+// not stop the others, and an outage does not fill the concurrency. After
 // breakerFailures attempts in a row without any answer it is down: one probe
-// at a time until something is heard.
+// at a time until something is heard. A call is a probe only when no profile
+// wants to be one, and is refused otherwise: nobody waits for a target that is
+// down to hear a phone ring.
 type gate struct {
 	rate        float64 // requests a second; negative without a limit
 	concurrency int     // open attempts; negative without a limit
@@ -36,10 +44,16 @@ type gate struct {
 	// paused are the attempts whose slot others use meanwhile.
 	paused map[string]bool
 	held   bool
+	// calls are those that wait, callsTurn tells whose turn it is when fresh
+	// attempts wait as well, and out are the calls whose INVITE has left and of
+	// which nothing was heard, since when.
+	calls     []waitingCall
+	callsTurn bool
+	out       map[string]time.Time
 
 	lastHeard  time.Time
 	unheard    time.Time // the first request after lastHeard; zero when none is out
-	trickled   time.Time // the latest fresh attempt while silent
+	trickled   time.Time // the latest fresh attempt or call while silent
 	failures   int
 	down       bool
 	probe      string
@@ -74,7 +88,20 @@ type pacedSend struct {
 	id string
 	// prepaid is true when its token was spent before the pause.
 	prepaid bool
-	send    func()
+	// call is set for the INVITE of a call that was challenged. dialog is true
+	// for a request inside a dialog: the far end of a call answers it, so that
+	// silence says nothing about the target, and it does not wait for a
+	// Retry-After, because it keeps or ends what is there and begins nothing.
+	call   string
+	dialog bool
+	send   func()
+}
+
+// waitingCall is a call that waits for its turn. turn is told once that it has
+// come, or why it never will.
+type waitingCall struct {
+	id   string
+	turn func(refused messages.Reason)
 }
 
 // want is a profile that is due.
@@ -86,7 +113,10 @@ type want struct {
 }
 
 func newGate(rate float64, concurrency int) *gate {
-	g := &gate{wants: map[string]*want{}, slots: map[string]time.Time{}, paused: map[string]bool{}, probeWait: firstProbeWait}
+	g := &gate{
+		wants: map[string]*want{}, slots: map[string]time.Time{}, paused: map[string]bool{}, out: map[string]time.Time{},
+		probeWait: firstProbeWait,
+	}
 	g.configure(rate, concurrency)
 	g.tokens = g.depth()
 	return g
@@ -123,10 +153,24 @@ func (g *gate) unwant(id string) {
 	}
 }
 
-// release ends an attempt. heard tells whether any response came, dark that
-// the request got none; neither when it never left.
+// wantCall queues a call.
+func (g *gate) wantCall(c waitingCall) { g.calls = append(g.calls, c) }
+
+// unwantCall forgets a call, whatever became of its turn.
+func (g *gate) unwantCall(now time.Time, id string) {
+	g.calls = slices.DeleteFunc(g.calls, func(c waitingCall) bool { return c.id == id })
+	g.paced = slices.DeleteFunc(g.paced, func(p pacedSend) bool { return p.call == id })
+	if _, out := g.out[id]; out {
+		g.release(now, id, false, false, 0)
+	}
+}
+
+// release ends an attempt, or the wait for the first word about a call. heard
+// tells whether any response came, dark that the request got none; neither when
+// it never left.
 func (g *gate) release(now time.Time, id string, heard, dark bool, jitter float64) {
 	delete(g.slots, id)
+	delete(g.out, id)
 	if g.paused[id] {
 		delete(g.paused, id)
 		// Its request will not leave any more, and must not take a slot.
@@ -136,7 +180,7 @@ func (g *gate) release(now time.Time, id string, heard, dark bool, jitter float6
 	if probe {
 		g.probe = ""
 	}
-	if len(g.slots) == 0 {
+	if g.idle() {
 		g.unheard = time.Time{}
 	}
 	switch {
@@ -166,7 +210,7 @@ func (g *gate) pause(id string) {
 	}
 	delete(g.slots, id)
 	g.paused[id] = true
-	if len(g.slots) == 0 {
+	if g.idle() {
 		g.unheard = time.Time{}
 	}
 }
@@ -175,10 +219,13 @@ func (g *gate) pause(id string) {
 func (g *gate) heard(now time.Time) {
 	g.lastHeard, g.failures, g.down, g.probe, g.probeWait = now, 0, false, "", firstProbeWait
 	g.unheard, g.trickled = time.Time{}, time.Time{}
-	if len(g.slots) > 0 {
+	if !g.idle() {
 		g.unheard = now
 	}
 }
+
+// idle tells that no answer is owed.
+func (g *gate) idle() bool { return len(g.slots) == 0 && len(g.out) == 0 }
 
 // retryAfter holds everything back (RFC 3261 §21.5.4): it belongs to the
 // target, so it is shared by all its profiles. Retry-After never shortens.
@@ -206,43 +253,77 @@ func (g *gate) refill(now time.Time) {
 	g.refilled = now
 }
 
-// next returns the next thing that may go: an answer, or a fresh attempt. When
-// nothing may, wake is when to ask again; zero means after the next change.
-func (g *gate) next(now time.Time) (answer func(), fresh *want, wake time.Time) {
+// next returns the next thing that may go: an answer or the turn of a call, to
+// be run, or a fresh attempt. When nothing may, wake is when to ask again; zero
+// means after the next change.
+func (g *gate) next(now time.Time) (run func(), fresh *want, wake time.Time) {
 	g.refill(now)
-	if len(g.paced) == 0 && len(g.queue) == 0 {
+	if len(g.paced) == 0 && len(g.queue) == 0 && len(g.calls) == 0 {
 		return nil, nil, time.Time{}
 	}
-	if now.Before(g.retryUntil) {
+	wait := now.Before(g.retryUntil)
+	if send, wake, ok := g.nextPaced(now, wait); ok || !wake.IsZero() {
+		return send, nil, wake
+	}
+	if g.refusesCalls(now) {
+		c := g.popCall()
+		return func() { c.turn(messages.ReasonUnavailable) }, nil, time.Time{}
+	}
+	if wait {
 		return nil, nil, g.retryUntil
 	}
-	if send, wake, ok := g.nextPaced(now); ok || !wake.IsZero() {
-		return send, nil, wake
+	if len(g.queue) == 0 && len(g.calls) == 0 {
+		return nil, nil, time.Time{} // answers that wait for a slot
 	}
 	if g.rate > 0 && g.tokens < 1 {
 		return nil, nil, now.Add(g.untilToken())
 	}
-	if wake, ok := g.admits(now); !ok {
-		return nil, nil, wake
+	freshWake, freshMay := g.admitsFresh(now)
+	callWake, callMay := g.admitsCall(now)
+	switch {
+	case callMay && (g.callsTurn || !freshMay):
+		c := g.popCall()
+		g.out[c.id], g.callsTurn = now, false
+		g.admitted(now, c.id)
+		return func() { c.turn("") }, nil, time.Time{}
+	case freshMay:
+		fresh = heap.Pop(&g.queue).(*want)
+		delete(g.wants, fresh.id)
+		g.slots[fresh.id], g.callsTurn = now, true
+		g.admitted(now, fresh.id)
+		return nil, fresh, time.Time{}
+	case freshWake.IsZero() || !callWake.IsZero() && callWake.Before(freshWake):
+		return nil, nil, callWake
 	}
-	fresh = heap.Pop(&g.queue).(*want)
-	delete(g.wants, fresh.id)
-	g.slots[fresh.id] = now
+	return nil, nil, freshWake
+}
+
+func (g *gate) popCall() waitingCall {
+	c := g.calls[0]
+	g.calls[0] = waitingCall{}
+	g.calls = g.calls[1:]
+	return c
+}
+
+// admitted notes that a fresh attempt or a call begins.
+func (g *gate) admitted(now time.Time, id string) {
 	if g.down {
-		g.probe = fresh.id
+		g.probe = id
 	}
 	if g.silent(now) {
 		g.trickled = now
 	}
-	g.take(now, false)
-	return nil, fresh, time.Time{}
+	g.take(now, pacedSend{})
 }
 
 // nextPaced takes the first answer that may go: one that needs no slot or finds
 // one free, because those that wait for a slot must not hold up the answers of
-// those that have them. Without a token wake is when to ask again.
-func (g *gate) nextPaced(now time.Time) (send func(), wake time.Time, ok bool) {
-	i := slices.IndexFunc(g.paced, func(p pacedSend) bool { return p.id == "" || !g.full() })
+// those that have them. Without a token wake is when to ask again. While a
+// Retry-After holds only requests inside dialogs go.
+func (g *gate) nextPaced(now time.Time, onlyDialogs bool) (send func(), wake time.Time, ok bool) {
+	i := slices.IndexFunc(g.paced, func(p pacedSend) bool {
+		return p.dialog || !onlyDialogs && (p.id == "" || !g.full())
+	})
 	if i < 0 {
 		return nil, time.Time{}, false
 	}
@@ -255,7 +336,10 @@ func (g *gate) nextPaced(now time.Time) (send func(), wake time.Time, ok bool) {
 		delete(g.paused, p.id)
 		g.slots[p.id] = now
 	}
-	g.take(now, p.prepaid)
+	if p.call != "" {
+		g.out[p.call] = now
+	}
+	g.take(now, p)
 	return p.send, time.Time{}, true
 }
 
@@ -269,19 +353,20 @@ func (g *gate) untilToken() time.Duration {
 	return time.Duration(missing / (g.rate * (1 - burst)) * float64(time.Second))
 }
 
-func (g *gate) take(now time.Time, prepaid bool) {
-	if g.rate > 0 && !prepaid {
+// take spends the token of a request that leaves.
+func (g *gate) take(now time.Time, p pacedSend) {
+	if g.rate > 0 && !p.prepaid {
 		g.tokens--
 	}
-	if g.unheard.IsZero() {
+	if g.unheard.IsZero() && !p.dialog {
 		g.unheard = now
 	}
 }
 
-// admits tells whether a fresh attempt may begin.
-func (g *gate) admits(now time.Time) (wake time.Time, ok bool) {
+// admitsFresh tells whether a fresh attempt may begin.
+func (g *gate) admitsFresh(now time.Time) (wake time.Time, ok bool) {
 	switch {
-	case g.held:
+	case len(g.queue) == 0, g.held:
 		return time.Time{}, false
 	case g.full():
 		return time.Time{}, false // until a release, or the sweep of lost slots
@@ -289,8 +374,28 @@ func (g *gate) admits(now time.Time) (wake time.Time, ok bool) {
 		return time.Time{}, false
 	case g.down && now.Before(g.probeAt):
 		return g.probeAt, false
-	case !g.down && g.silent(now) && now.Before(g.trickled.Add(trickle)):
-		return g.trickled.Add(trickle), false
+	}
+	return g.trickles(now)
+}
+
+// admitsCall tells whether the call that waits longest may begin.
+func (g *gate) admitsCall(now time.Time) (wake time.Time, ok bool) {
+	if len(g.calls) == 0 || g.held {
+		return time.Time{}, false
+	}
+	return g.trickles(now)
+}
+
+// refusesCalls tells whether a call would wait in vain: the target is down, and
+// another one is its probe or will be.
+func (g *gate) refusesCalls(now time.Time) bool {
+	return len(g.calls) > 0 && g.down && !g.held && (g.probe != "" || now.Before(g.probeAt) || len(g.queue) > 0)
+}
+
+// trickles: a silent target gets one a second.
+func (g *gate) trickles(now time.Time) (wake time.Time, ok bool) {
+	if next := g.trickled.Add(trickle); !g.down && g.silent(now) && now.Before(next) {
+		return next, false
 	}
 	return time.Time{}, true
 }
@@ -312,6 +417,11 @@ func (g *gate) sweep(now time.Time) int {
 				g.probe, g.probeAt = "", now
 			}
 			lost++
+		}
+	}
+	for id, since := range g.out {
+		if now.Sub(since) > slotLimit {
+			g.release(now, id, false, false, 0)
 		}
 	}
 	return lost

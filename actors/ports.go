@@ -25,6 +25,8 @@ type Journal interface {
 	// written; after any other error the outcome is unknown and the stream
 	// must be loaded again.
 	Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error
+	// AppendSession is Append for the stream of a session.
+	AppendSession(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.SessionEvent) error
 	// Load reads one stream: its newest snapshot (nil when none) at version,
 	// and the envelopes after it, oldest first.
 	Load(ctx context.Context, stream string) (snapshot []byte, version uint64, events []*messages.Envelope, err error)
@@ -49,6 +51,21 @@ type Sender interface {
 	// Send starts a client transaction and returns at once. done is called
 	// exactly once, from any goroutine, and must not block.
 	Send(req *messages.SIPRequest, done func(messages.SIPOutcome))
+	// Invite starts an INVITE client transaction, or takes one up (see
+	// SIPRequest.Resume), and returns at once. report is called from any
+	// goroutine, one call at a time, in order, and must not block.
+	Invite(req *messages.SIPRequest, report func(messages.InviteReport)) messages.Invitation
+	// Ack sends the ACK of a 2xx (RFC 3261 §13.2.2.4).
+	Ack(req *messages.SIPRequest)
+}
+
+// Bodies keeps the session descriptions that a restart must not lose: a
+// re-INVITE that refreshes a session repeats ours. They can hold media keys, so
+// they are kept as secrets are. Implementations are safe for concurrent use.
+type Bodies interface {
+	KeepBody(session, contentType string, body []byte) error
+	Body(session string) (contentType string, body []byte, ok bool)
+	ForgetBody(session string)
 }
 
 // Credential is the secret of one profile.
@@ -81,6 +98,16 @@ type Observer interface {
 	ProfileEvents(registrar, before, after string, started time.Time, events []*messages.ProfileEvent)
 	// ProfileRestored counts a profile that was loaded at start.
 	ProfileRestored(registrar, state string)
+	// SessionEvents is ProfileEvents for a session; before and after are of
+	// session.Statuses, or "ended", or "" before it exists. started and
+	// established are StartedAt and EstablishedAt of the state after the append.
+	SessionEvents(registrar, before, after string, started, established time.Time, events []*messages.SessionEvent)
+	// SessionRestored counts a session that was loaded at start; state is as
+	// after.
+	SessionRestored(state string)
+	// ChallengeWithheld counts a challenge that was not answered because the
+	// credentials must not go where it came from (S-01, S-03).
+	ChallengeWithheld(registrar string, reason messages.Reason)
 	// Appended reports one append and how long it took until durable.
 	Appended(d time.Duration)
 	// Dropped counts an input that changed nothing.

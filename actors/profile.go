@@ -104,7 +104,9 @@ func (a *profileActor) load(ctx actor.Context) {
 		return
 	}
 	a.state, a.version = state, version
+	old := a.cell.Load().state
 	a.cell.Store(&versioned{state: state, version: version})
+	a.farm.contacts.changed(a.id, a.cell, old, state)
 	a.handle(ctx, profile.Recovered{})
 }
 
@@ -182,7 +184,8 @@ func needsToken(s profile.State, command profile.Command) bool {
 // fails leaves the outcome unknown, so the actor fails too and its successor
 // reads the journal.
 func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
-	before, bound, registrar := a.state.Status(), a.state.Binding.Until, a.state.Spec.Registrar
+	old := a.state
+	before, bound, registrar := old.Status(), old.Binding.Until, old.Spec.Registrar
 	if err := a.farm.journal.Append(context.Background(), stream(a.id), a.version, now, events...); err != nil {
 		panic(fmt.Errorf("append: %w", err))
 	}
@@ -195,6 +198,7 @@ func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
 	}
 	a.version += uint64(len(events))
 	a.cell.Store(&versioned{state: a.state, version: a.version})
+	a.farm.contacts.changed(a.id, a.cell, old, a.state)
 	if registrar == "" { // it did not exist before
 		registrar = a.state.Spec.Registrar
 	}
@@ -212,6 +216,9 @@ func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
 			a.farm.log.Warn("binding lapsed", "profile", a.id, "until", bound)
 		}
 		a.logEvent(e)
+	}
+	if a.farm.changes.watched() {
+		a.farm.changes.profile(a.id, a.state, a.version, now, events)
 	}
 }
 
@@ -236,6 +243,9 @@ func (a *profileActor) note(command profile.Command) {
 	switch c := command.(type) {
 	case profile.ResponseReceived:
 		a.heard, a.dark = true, false
+		if len(a.state.Attempt.Targets) == 0 { // else it went where a 3xx led
+			a.farm.targets.note(a.gate, c.Response.Source)
+		}
 		if c.Response.Status == 503 && c.Response.RetryAfter > 0 {
 			a.retryAfter = min(c.Response.RetryAfter, maxRetryAfter)
 		}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/sipmuster/muster/messages"
 )
 
 // registrarActor owns the gate of one target. All its profiles share it.
@@ -42,13 +44,23 @@ type (
 		// was sent for the token that came with its first one.
 		id      string
 		prepaid bool
-		send    func()
+		// call and dialog are as in pacedSend.
+		call   string
+		dialog bool
+		send   func()
 	}
 	// pauseSlot lets others use the slot of an attempt that waits for an xSP.
 	pauseSlot struct {
 		id    string
 		heard bool
 	}
+	// wantCall: a call wants its turn; see waitingCall.
+	wantCall struct {
+		id   string
+		turn func(refused messages.Reason)
+	}
+	// unwantCall: it does not any more, or is over.
+	unwantCall    struct{ id string }
 	retransmitted struct{}
 	reconfigure   struct{ registrar Registrar }
 	// holdGate stops fresh attempts.
@@ -61,6 +73,7 @@ type (
 type gateView struct {
 	waiting, inFlight     int
 	paused                int // open attempts that wait for an xSP
+	calls, unheard        int // calls that wait, and those that wait for a first word
 	state                 string
 	lastHeard, retryUntil time.Time
 }
@@ -93,12 +106,18 @@ func (r *registrarActor) Receive(ctx actor.Context) {
 		if m.heard {
 			r.gate.heard(now)
 		}
-		r.gate.paced = append(r.gate.paced, pacedSend{id: m.id, prepaid: m.prepaid, send: m.send})
+		r.gate.paced = append(r.gate.paced, pacedSend{
+			id: m.id, prepaid: m.prepaid, call: m.call, dialog: m.dialog, send: m.send,
+		})
 	case *pauseSlot:
 		if m.heard {
 			r.gate.heard(now)
 		}
 		r.gate.pause(m.id)
+	case *wantCall:
+		r.gate.wantCall(waitingCall{id: m.id, turn: m.turn})
+	case *unwantCall:
+		r.gate.unwantCall(now, m.id)
 	case *retransmitted:
 		r.gate.spend()
 	case *reconfigure:
@@ -124,10 +143,10 @@ func (r *registrarActor) Receive(ctx actor.Context) {
 // pump lets through whatever may go.
 func (r *registrarActor) pump(ctx actor.Context, now time.Time) {
 	for {
-		answer, fresh, wake := r.gate.next(now)
+		run, fresh, wake := r.gate.next(now)
 		switch {
-		case answer != nil:
-			answer()
+		case run != nil:
+			run()
 		case fresh != nil:
 			ctx.Send(fresh.shard, &slotGranted{id: fresh.id})
 		default:
@@ -158,6 +177,7 @@ func (r *registrarActor) sweepLater() {
 func (r *registrarActor) view(now time.Time) gateView {
 	return gateView{
 		waiting: len(r.gate.queue), inFlight: len(r.gate.slots), paused: len(r.gate.paused), state: r.gate.state(now),
+		calls: len(r.gate.calls), unheard: len(r.gate.out),
 		lastHeard: r.gate.lastHeard, retryUntil: r.gate.retryUntil,
 	}
 }

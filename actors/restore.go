@@ -3,62 +3,98 @@ package actors
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/actors/session"
 	"github.com/sipmuster/muster/messages"
 )
 
 // restorer rebuilds the shards' entries from the journal.
 type restorer struct{ farm *Farm }
 
-func (r *restorer) entry(stream string) (*entry, bool) {
-	id, ok := strings.CutPrefix(stream, "p/")
-	if !ok {
-		return nil, false
-	}
+func (r *restorer) entry(id string) *entry {
 	s := r.farm.restored[Shard(id)]
 	e, known := s.entries[id]
 	if !known {
 		e = newEntry(id)
 		s.entries[id] = e
 	}
-	return e, true
+	return e
+}
+
+// session is the entry of a session, nil for an id that is none.
+func (r *restorer) session(id string) *sessionEntry {
+	number, ok := sessionShard(id)
+	if !ok {
+		return nil
+	}
+	s := r.farm.restored[number]
+	e, known := s.sessions[id]
+	if !known {
+		e = &sessionEntry{id: id, cell: &atomic.Pointer[sessionVersion]{}, memory: newSessionMemory(nil)}
+		e.cell.Store(&sessionVersion{})
+		s.sessions[id] = e
+	}
+	return e
 }
 
 // Snapshot implements Replayer.
 func (r *restorer) Snapshot(stream string, version uint64, b []byte) error {
-	e, ok := r.entry(stream)
-	if !ok {
-		return nil
+	fault := func(err error) error { return fmt.Errorf("snapshot of %s: %w", stream, err) }
+	if id, ok := strings.CutPrefix(stream, "p/"); ok {
+		state, err := profile.Unmarshal(b)
+		if err != nil {
+			return fault(err)
+		}
+		r.entry(id).cell.Store(&versioned{state: state, version: version})
 	}
-	state, err := profile.Unmarshal(b)
-	if err != nil {
-		return fmt.Errorf("snapshot of %s: %w", stream, err)
+	if id, ok := strings.CutPrefix(stream, "s/"); ok {
+		state, err := session.Unmarshal(b)
+		if err != nil {
+			return fault(err)
+		}
+		if e := r.session(id); e != nil {
+			e.cell.Store(&sessionVersion{state: state, version: version})
+		}
 	}
-	e.cell.Store(&versioned{state: state, version: version})
 	return nil
 }
 
 // Event implements Replayer. A stream with an event that this release does not
 // know is parked: it does nothing, and says so.
 func (r *restorer) Event(env *messages.Envelope) error {
-	e, ok := r.entry(env.GetStream())
-	if !ok {
-		return nil
+	if id, ok := strings.CutPrefix(env.GetStream(), "p/"); ok {
+		e := r.entry(id)
+		switch {
+		case e.crashes.parked:
+		case env.GetProfile().TypeName() == "":
+			r.park(&e.crashes, "profile", id, env.GetVersion())
+		default:
+			v := e.cell.Load()
+			e.cell.Store(&versioned{state: profile.Apply(v.state, env.GetProfile()), version: env.GetVersion()})
+		}
 	}
-	if e.crashes.parked {
-		return nil
+	if id, ok := strings.CutPrefix(env.GetStream(), "s/"); ok {
+		e := r.session(id)
+		switch {
+		case e == nil || e.crashes.parked:
+		case env.GetSession().TypeName() == "":
+			r.park(&e.crashes, "session", id, env.GetVersion())
+		default:
+			v := e.cell.Load()
+			state := session.Apply(v.state, env.GetSession(), time.Unix(0, env.GetAtUnixNano()))
+			e.cell.Store(&sessionVersion{state: state, version: env.GetVersion()})
+		}
 	}
-	if env.GetProfile().TypeName() == "" {
-		r.farm.log.Error("unknown event: the journal was written by a later release; the profile is parked",
-			"profile", e.id, "version", env.GetVersion())
-		e.crashes.parked = true
-		r.farm.observer.ActorRestarted(true)
-		return nil
-	}
-	v := e.cell.Load()
-	e.cell.Store(&versioned{state: profile.Apply(v.state, env.GetProfile()), version: env.GetVersion()})
 	return nil
+}
+
+func (r *restorer) park(c *crashes, what, id string, version uint64) {
+	r.farm.log.Error("unknown event: the journal was written by a later release; the "+what+" is parked", what, id, "version", version)
+	c.parked = true
+	r.farm.observer.ActorRestarted(true)
 }
 
 // finish drops what has ended and counts the rest.
@@ -73,6 +109,40 @@ func (r *restorer) finish() {
 			if state.Exists() {
 				r.farm.observer.ProfileRestored(state.Spec.Registrar, state.Status())
 			}
+			if r.farm.contacts.on.Load() {
+				r.farm.indexContact(e)
+			}
 		}
+		for id, e := range s.sessions {
+			state := e.cell.Load().state
+			if state.Ended || !state.Exists() && !e.crashes.parked {
+				delete(s.sessions, id)
+				continue
+			}
+			r.finishSession(s, e, state)
+		}
+	}
+	r.farm.rejoin()
+}
+
+// finishSession lets a session find its profile, and everybody the session.
+func (r *restorer) finishSession(s *shardActor, e *sessionEntry, state session.State) {
+	e.spec = state.Spec
+	if owner, ok := s.entries[e.spec.GetProfile()]; ok {
+		e.profile = owner.cell
+	} else if e.profile = s.profileCell(e.spec.GetProfile()); e.profile == nil {
+		e.profile = newEntry("").cell // it was removed, and the session goes on
+	}
+	f := r.farm
+	f.live.Store(e.id, e)
+	if !state.Exists() {
+		return // it is parked
+	}
+	f.observer.SessionRestored(state.Status())
+	if e.counted = !e.spec.GetTrunkLeg(); e.counted {
+		f.counts.restored(e.spec.GetRegistrar(), e.spec.GetProfile())
+	}
+	if !state.Inbound() && !e.spec.GetTrunkLeg() {
+		f.targets.note(e.spec.GetRegistrar(), state.Source)
 	}
 }

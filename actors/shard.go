@@ -14,7 +14,7 @@ import (
 )
 
 // shardActor is the only one that spawns, wakes and passivates the profiles of
-// its shard. An idle profile is an entry in its map, not a running actor.
+// its shard, and their sessions. An idle profile is an entry in its map, not a running actor.
 type shardActor struct {
 	farm    *Farm
 	number  int
@@ -25,6 +25,9 @@ type shardActor struct {
 	timer   *time.Timer
 	armed   time.Time
 	spawned uint64
+
+	sessions      map[string]*sessionEntry
+	sessionsByPID map[string]*sessionEntry // running session actors by PID id
 }
 
 // entry is one profile of a shard.
@@ -100,7 +103,10 @@ type (
 )
 
 func newShard(f *Farm, number int) *shardActor {
-	return &shardActor{farm: f, number: number, entries: map[string]*entry{}, byPID: map[string]*entry{}}
+	return &shardActor{
+		farm: f, number: number, entries: map[string]*entry{}, byPID: map[string]*entry{},
+		sessions: map[string]*sessionEntry{}, sessionsByPID: map[string]*sessionEntry{},
+	}
 }
 
 func newEntry(id string) *entry {
@@ -131,7 +137,7 @@ func (s *shardActor) Receive(ctx actor.Context) {
 		s.armed = time.Time{}
 		s.wake(ctx, time.Now())
 	case *shardSweep:
-		s.sweep(time.Now())
+		s.sweep(ctx, time.Now())
 	case *visit:
 		for _, e := range s.entries {
 			m.f(e)
@@ -140,6 +146,8 @@ func (s *shardActor) Receive(ctx actor.Context) {
 	case *visitOne:
 		m.f(s.entries[m.id])
 		close(m.done)
+	default:
+		s.receiveSession(ctx)
 	}
 }
 
@@ -159,6 +167,7 @@ func (s *shardActor) start(ctx actor.Context) {
 		}
 		s.arm(e, now)
 	}
+	s.startSessions(ctx)
 	// The first sweeps are spread, so that the shards do not all sweep at once.
 	s.farm.after(time.Duration(rand.Int64N(int64(watchEvery))), func() { s.farm.root.Send(s.self, &shardSweep{}) })
 }
@@ -171,6 +180,9 @@ func (s *shardActor) deliver(ctx actor.Context, o *order) {
 			return
 		}
 		e = newEntry(o.id)
+		if cell := s.profileCell(o.id); cell != nil {
+			e.cell = cell // sessions of the profile that was forgotten go on with this one
+		}
 		// A forgotten profile with this id has left a stream that goes on
 		// counting.
 		e.reload = true
@@ -371,8 +383,8 @@ func foresee(state profile.State, d profile.Declare) string {
 // sweep is the watchdog: a profile that wants something must be running, wait
 // for its gate, or have a timer. One that has none of these is counted, and
 // armed again.
-func (s *shardActor) sweep(now time.Time) {
-	overdue := 0
+func (s *shardActor) sweep(ctx actor.Context, now time.Time) {
+	overdue := s.sweepSessions(ctx, now)
 	for _, e := range s.entries {
 		if e.child != nil || e.waiting || e.crashes.parked {
 			continue

@@ -50,11 +50,16 @@ func (c *crashes) failed(reason any) time.Duration {
 	return min(firstRestart<<(c.count-1), maxRestart)
 }
 
-// HandleFailure makes the shard the supervisor of its profiles: one that
-// panics is stopped, and started again from the journal with a growing wait.
+// HandleFailure makes the shard the supervisor of its profiles and sessions: one
+// that panics is stopped, and started again from the journal with a growing wait.
 // The reason is logged as a type only: a panic's text could hold anything.
 func (s *shardActor) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason any, _ any) {
 	supervisor.StopChildren(child)
+	if e, ok := s.sessionsByPID[child.Id]; ok {
+		delete(s.sessionsByPID, child.Id)
+		s.sessionFailed(e, reason)
+		return
+	}
 	e, ok := s.byPID[child.Id]
 	if !ok {
 		return
@@ -78,6 +83,12 @@ func (s *shardActor) HandleFailure(_ *actor.ActorSystem, supervisor actor.Superv
 // terminated is told of every profile actor that has stopped. Those that were
 // passivated or failed are known already.
 func (s *shardActor) terminated(who *actor.PID) {
+	if e, ok := s.sessionsByPID[who.Id]; ok {
+		delete(s.sessionsByPID, who.Id)
+		e.child, e.reload = nil, true
+		s.reviveLater(e, firstRestart)
+		return
+	}
 	e, ok := s.byPID[who.Id]
 	if !ok {
 		return

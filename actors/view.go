@@ -2,6 +2,7 @@ package actors
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/sipmuster/muster/messages"
@@ -196,7 +197,44 @@ type Registrar struct {
 	// that name none: "digest", the name of an xSP, or a chain of them such as
 	// "token-service>digest"; empty means "digest".
 	RegistrationHandler, SessionHandler string
+	// Sessions bounds the sessions in the name of this registrar's profiles.
+	Sessions SessionLimits
 	// RetryBase and RetryMax shape the back-off (RFC 5626 §4.5); 0 means 30 s
 	// and 1800 s.
 	RetryBase, RetryMax time.Duration
+}
+
+// SessionLimits bounds sessions; 0 means the default.
+type SessionLimits struct {
+	// Total is for all profiles of the registrar, default 10,000; PerProfile
+	// for each, default 100. Negative means no limit.
+	Total, PerProfile int
+	// Expires is the session interval that is asked for (RFC 4028), default 30
+	// min; negative asks for none.
+	Expires time.Duration
+	// Ring is how long a call may ring, default 3 min.
+	Ring time.Duration
+}
+
+// Trunk is a trusted peer, such as a PBX, whose calls are bridged to sessions
+// of profiles, and which gets the calls to them.
+type Trunk struct {
+	Name string
+	// Peers are the addresses that its requests come from, without a port, or
+	// address prefixes.
+	Peers []netip.Prefix
+	// URI is where calls to its profiles go, a SIP URI without user part.
+	URI string
+	// Profile says how the profile of a call from the peer is found: "from" (the
+	// From URI is its AOR, or the user part of it its id or contact user) or
+	// "header:NAME" (the header holds its id or AOR).
+	Profile string
+	// Profiles are the ids whose inbound calls go to the peer; empty takes
+	// those of Registrar.
+	Profiles []string
+	// Registrar takes the inbound calls of all profiles of that registrar.
+	Registrar string
+	// Headers are the names of the headers that pass the bridge, in both
+	// directions.
+	Headers []string
 }

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -24,6 +25,11 @@ type world struct {
 	farm      *Farm
 	journal   *fakeJournal
 	registrar *fakeRegistrar
+	ua        *fakeUA
+	bodies    *fakeBodies
+	onInvite  func(IncomingCall) Owner
+	trunks    []Trunk
+	log       *slog.Logger
 	observer  *fakeObserver
 	secrets   map[string]Credential
 	xsps      []XSP
@@ -37,14 +43,17 @@ func newWorld(t *testing.T, r Registrar) *world {
 		observer: &fakeObserver{}, secrets: map[string]Credential{},
 	}
 	w.registrar = newFakeRegistrar(t)
+	w.ua = newFakeUA(w.registrar)
+	w.bodies = &fakeBodies{kept: map[string]description{}}
 	return w
 }
 
 func (w *world) start() {
 	w.t.Helper()
 	w.farm = NewFarm(FarmOptions{
-		Journal: w.journal, Sender: w.registrar.connect(), Credentials: w, Observer: w.observer,
-		Token: w.token, Registrars: []Registrar{w.config},
+		Journal: w.journal, Sender: w.ua.connect(), Credentials: w, Observer: w.observer,
+		Token: w.token, Registrars: []Registrar{w.config}, Bodies: w.bodies, OnInvite: w.onInvite, Logger: w.log,
+		Trunks: w.trunks, Here: func(host string) bool { return host == "203.0.113.1" },
 	})
 	if err := w.farm.SetXSPs(w.xsps); err != nil {
 		w.t.Fatal(err)
@@ -143,6 +152,14 @@ func (j *fakeJournal) cut()           { j.mu.Lock(); j.dead = true; j.mu.Unlock(
 func (j *fakeJournal) restore()       { j.mu.Lock(); j.dead = false; j.mu.Unlock() }
 
 func (j *fakeJournal) Append(_ context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
+	return appendFake(j, stream, after, at, events, func(env *messages.Envelope, e *messages.ProfileEvent) { env.Profile = e })
+}
+
+func (j *fakeJournal) AppendSession(_ context.Context, stream string, after uint64, at time.Time, events ...*messages.SessionEvent) error {
+	return appendFake(j, stream, after, at, events, func(env *messages.Envelope, e *messages.SessionEvent) { env.Session = e })
+}
+
+func appendFake[E any](j *fakeJournal, stream string, after uint64, at time.Time, events []E, set func(*messages.Envelope, E)) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.panicOn == stream {
@@ -158,7 +175,8 @@ func (j *fakeJournal) Append(_ context.Context, stream string, after uint64, at 
 		return fmt.Errorf("%w: %s is at %d, not %d", ErrConflict, stream, len(j.streams[stream]), after)
 	}
 	for i, e := range events {
-		env := &messages.Envelope{Stream: stream, Version: after + uint64(i) + 1, AtUnixNano: at.UnixNano(), Profile: e}
+		env := &messages.Envelope{Stream: stream, Version: after + uint64(i) + 1, AtUnixNano: at.UnixNano()}
+		set(env, e)
 		j.streams[stream] = append(j.streams[stream], env)
 		j.order = append(j.order, env)
 	}
@@ -208,6 +226,7 @@ type fakeRegistrar struct {
 	constant    bool  // one nonce for everybody
 	least       int64 // what is accepted; less is answered by 423 once authorized
 	unavailable time.Duration
+	service     []string // Service-Route of a grant
 	nonces      int
 	counts      map[string]string // nonce count by nonce
 	cseqs       map[string]uint32 // by Call-ID
@@ -223,7 +242,7 @@ func newFakeRegistrar(t *testing.T) *fakeRegistrar {
 }
 
 // connect returns a sender that works until disconnect.
-func (r *fakeRegistrar) connect() Sender {
+func (r *fakeRegistrar) connect() *fakeSender {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return &fakeSender{r: r, generation: r.generation}
@@ -324,7 +343,7 @@ func (r *fakeRegistrar) answer(generation int, q *messages.SIPRequest, first boo
 		delete(r.bound, q.To)
 	default:
 		r.bound[q.To] = true
-		response.Contact, response.ContactExpires = messages.ContactOurs, uint32(q.Expires)
+		response.Contact, response.ContactExpires, response.ServiceRoute = messages.ContactOurs, uint32(q.Expires), r.service
 	}
 	return response, true
 }
@@ -399,7 +418,34 @@ type fakeObserver struct {
 	// down", each time that changes.
 	challenges, breakers map[string]int
 	down                 map[string]bool
+	// sessions counts by state, withheld the challenges that were not answered.
+	sessions map[string]int
+	withheld int
 }
+
+func (o *fakeObserver) SessionEvents(_, before, after string, _, _ time.Time, _ []*messages.SessionEvent) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sessions == nil {
+		o.sessions = map[string]int{}
+	}
+	if before != "" {
+		o.sessions[before]--
+	}
+	o.sessions[after]++
+}
+
+func (o *fakeObserver) SessionRestored(state string) {
+	o.SessionEvents("", "", state, time.Time{}, time.Time{}, nil)
+}
+
+func (o *fakeObserver) ChallengeWithheld(string, messages.Reason) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.withheld++
+}
+
+func (o *fakeObserver) refused() int { o.mu.Lock(); defer o.mu.Unlock(); return o.withheld }
 
 func (o *fakeObserver) ProfileEvents(string, string, string, time.Time, []*messages.ProfileEvent) {}
 func (o *fakeObserver) ProfileRestored(string, string)                                            {}

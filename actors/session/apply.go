@@ -207,7 +207,8 @@ func applyProgress(s State, e *messages.ProgressReceived) State {
 }
 
 func applyEstablished(s State, e *messages.SessionEstablished, at time.Time) State {
-	if len(s.Early) > 1 {
+	tag := e.GetDialog().GetRemoteTag()
+	if slices.ContainsFunc(s.Early, func(x Early) bool { return x.Dialog.GetRemoteTag() != tag }) {
 		s.RemoteCSeq = 0 // it may be that of another branch
 	}
 	s.Dialog, s.Timer, s.Early, s.RingUntil = e.GetDialog(), e.GetTimer(), nil, time.Time{}

@@ -30,7 +30,7 @@ import (
 //	withhold REASON [DURATION] [attempt=N]   for good without a duration
 //	send METHOD [body]
 //	answer
-//	peer METHOD CSEQ [body] [unchanged], headers below
+//	peer METHOD CSEQ|next [body] [unchanged], headers below
 //	reply METHOD CSEQ STATUS
 //	no-ack CSEQ
 //	end [STATUS] [REASON]
@@ -45,7 +45,11 @@ import (
 // which have defaults and can be "none"; RSeq, Session-Expires, Min-SE, Allow,
 // Supported, Source, the challenges, and Body.
 func (m *machine) do(line string) (string, error) {
+	line, headers, _ := strings.Cut(line, "\n")
 	verb, rest, _ := strings.Cut(line, " ")
+	if headers != "" {
+		rest += "\n" + headers
+	}
 	if n, err := strconv.Atoi(verb); err == nil {
 		return m.repeat(n, strings.TrimPrefix(rest, "times "))
 	}
@@ -286,7 +290,11 @@ func (m *machine) response(a arguments, headers string) (session.Command, error)
 
 // peer is a request of the peer in the dialog, or in the first early one.
 func (m *machine) peer(a arguments, headers string) (*messages.SIPInbound, error) {
-	q, err := inbound(a.word(0), a.number(1), "")
+	cseq := a.number(1)
+	if a.word(1) == "next" {
+		cseq = m.state.RemoteCSeq + 1
+	}
+	q, err := inbound(a.word(0), cseq, "")
 	q.CallID, q.Dialog.Target, q.Dialog.RouteSet = m.state.CallID, "", nil
 	q.ToTag = m.state.LocalTag
 	switch {
