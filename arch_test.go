@@ -67,7 +67,7 @@ var inside = []struct {
 	{"messages", nil, "the vocabulary depends on nobody"},
 	{"actors", []string{"actors/...", "messages"}, "actors declares the ports it needs (ports.go) and does not know who stands behind them"},
 	{"actors/machinetest", []string{"actors/challenge", "actors/profile", "actors/session", "messages"}, "the harness drives pure cores"},
-	{"actors/...", []string{"actors/aka", "actors/challenge", "actors/digest", "actors/mutation", "actors/xsp", "actors/xsp/xsptls", "messages"}, "a core or an authenticator knows only messages and pure cores, not its host"},
+	{"actors/...", []string{"actors/aka", "actors/challenge", "actors/digest", "actors/mutation", "actors/wording", "actors/xsp", "actors/xsp/xsptls", "messages"}, "a core or an authenticator knows only messages and pure cores, not its host"},
 	{"sipadapter", []string{"actors/challenge", "actors/mutation", "messages"}, "the adapter speaks messages, shares the grammar of challenges and the policy of headers, and knows no actor"},
 	{"sipadapter/...", []string{"actors/digest", "messages", "sipadapter/..."}, "test peers use the adapter and compute digests, no more"},
 	{"store", []string{"messages"}, "the journal knows envelopes and no actor"},
@@ -83,7 +83,7 @@ var inside = []struct {
 
 // pure are the packages that decide. Everything impure reaches them as a value.
 var pure = []string{
-	"actors/profile", "actors/session", "actors/challenge", "actors/digest", "actors/aka", "actors/mutation",
+	"actors/profile", "actors/session", "actors/challenge", "actors/digest", "actors/aka", "actors/mutation", "actors/wording",
 }
 
 // impure are imports that pure packages must not have, by prefix.

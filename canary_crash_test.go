@@ -85,6 +85,13 @@ func (p *poisoned) Credential(string) (actors.Credential, bool) {
 	return actors.Credential{Password: messages.NewSecret(markerFile)}, true
 }
 
+// Invite and Ack implement actors.Sender; nobody calls here.
+func (*poisoned) Invite(*messages.SIPRequest, func(messages.InviteReport)) messages.Invitation {
+	return nil
+}
+
+func (*poisoned) Ack(*messages.SIPRequest) {}
+
 // TestPanicShowsNoSecret: a profile that panics while it holds an answer is
 // restarted, the others go on, and neither the log nor the API shows the
 // answer (S-62, R-18).

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sipmuster/muster/actors"
 	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/actors/session"
 	"github.com/sipmuster/muster/admin"
 	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/metrics"
@@ -46,6 +48,7 @@ type Node struct {
 	besides    sync.Mutex      // see alongside
 	changing   chan struct{}   // see alone
 	sealed     map[string]bool // ids of the secrets found at the start
+	bodies     keptBodies
 	started    atomic.Bool
 	stopOnce   sync.Once
 	stopErr    error
@@ -85,6 +88,7 @@ func (n *Node) build() error {
 	n.adapter, err = sipadapter.New(sipadapter.Options{
 		Listen: o.SIP.Listen, Advertise: o.SIP.Advertise, UserAgent: o.SIP.UserAgent,
 		AllowSources: o.SIP.AcceptFrom, Logger: n.log, Counters: sipCounters{n.metrics},
+		OnRequest: func(in *messages.SIPInbound) bool { return n.farm.Inbound(in) },
 	})
 	if err != nil {
 		return err
@@ -92,13 +96,14 @@ func (n *Node) build() error {
 	n.farm = actors.NewFarm(actors.FarmOptions{
 		Journal: journal{n.store}, Sender: n.adapter, Credentials: n.credentials, Observer: n.metrics,
 		Token: newToken, Registrars: o.Registrars, Logger: n.log, SecretGone: n.secretGone, Vaults: vaults{n},
+		Bodies: bodies{n}, OnInvite: n.onInvite(), Trunks: o.Trunks, Here: n.isHere,
 	})
 	n.setRegistrars(o.Registrars)
 	if o.Admin.Listen == "" {
 		return nil
 	}
 	n.admin, err = admin.New(admin.Options{
-		Node: n, Metrics: n.metrics.Handler(), Listen: o.Admin.Listen, TLSCert: o.Admin.TLSCert, TLSKey: o.Admin.TLSKey,
+		Node: api{n}, Metrics: n.metrics.Handler(), Listen: o.Admin.Listen, TLSCert: o.Admin.TLSCert, TLSKey: o.Admin.TLSKey,
 		TokenFile: o.Admin.TokenFile, Logger: n.log, Version: o.Version,
 	})
 	return err
@@ -112,9 +117,7 @@ func (n *Node) openStore() error {
 	}
 	n.store, err = store.Open(store.Options{
 		Dir: o.DataDir, Key: key, Logger: n.log, OnFailure: n.storeFailed,
-		Fold: func(_ string, state []byte, events []*messages.Envelope) ([]byte, error) {
-			return profile.Fold(state, events)
-		},
+		Fold:      fold,
 		Retention: store.Retention{Count: o.Retention.Events, Age: o.Retention.Age, Bytes: o.Retention.Bytes},
 	})
 	if err != nil {
@@ -175,6 +178,10 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.dropOrphans(ctx); err != nil {
 		return err
 	}
+	n.dropOrphanBodies(func(id string) bool {
+		v, err := n.farm.Session(ctx, id)
+		return err == nil && v.EndedAt == nil
+	})
 	n.ready.Store(true)
 	n.log.Info("ready", "took", time.Since(began).Round(time.Millisecond), "sip", n.adapter.Addrs(), "api", n.AdminAddr())
 	return nil
@@ -306,12 +313,30 @@ func xspNames(xs []actors.XSP) []string {
 	return names
 }
 
+// fold adds events to the snapshot of a stream, which is nil without one and
+// once the profile is forgotten or the session is over.
+func fold(stream string, state []byte, events []*messages.Envelope) ([]byte, error) {
+	if strings.HasPrefix(stream, "s/") {
+		return session.Fold(state, events)
+	}
+	return profile.Fold(state, events)
+}
+
 // journal makes the store what the actors ask for.
 type journal struct{ *store.Store }
 
 // Append implements actors.Journal.
 func (j journal) Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
-	err := j.Store.Append(ctx, stream, after, at, events...)
+	return appendError(j.Store.Append(ctx, stream, after, at, events...))
+}
+
+// AppendSession implements actors.Journal.
+func (j journal) AppendSession(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.SessionEvent) error {
+	return appendError(j.Store.AppendSession(ctx, stream, after, at, events...))
+}
+
+// appendError says the same with the errors of package actors.
+func appendError(err error) error {
 	switch {
 	case err == nil:
 		return nil

@@ -33,6 +33,11 @@ type Options struct {
 	// Load reads Desired again for a reload; nil refuses a reload.
 	Load func(context.Context) (Desired, error)
 
+	// OnInvite is called, in a goroutine of its own, for each call to a contact
+	// of a profile. It answers with the methods of the Invitation, also after it
+	// has returned. nil refuses calls with 480.
+	OnInvite func(*Invitation)
+
 	// Admin is the HTTP API; without Listen there is none.
 	Admin Admin
 	// Deregister removes every binding at shutdown, at the registrars' pace.
@@ -53,6 +58,8 @@ type Desired struct {
 	Profiles   []actors.Declaration
 	// XSPs answer challenges beside the DigestActor.
 	XSPs []actors.XSP
+	// Trunks are peers whose calls are bridged to sessions of profiles.
+	Trunks []actors.Trunk
 }
 
 // SIP configures the SIP side.
@@ -143,6 +150,7 @@ func (d Desired) validate() []error {
 			}
 		}
 	}
+	errs = append(errs, actors.CheckTrunks(d.Trunks, d.Registrars))
 	ids := map[string]bool{}
 	for _, p := range d.Profiles {
 		p = normalised(p)

@@ -109,6 +109,9 @@ func (n *Node) apply(ctx context.Context, desired Desired, starting bool) error 
 	n.setRegistrars(desired.Registrars)
 	n.metrics.SetRegistrars(namesOf(desired.Registrars))
 	n.farm.SetRegistrars(slices.Concat(desired.Registrars, leaving))
+	if err := n.farm.SetTrunks(ctx, desired.Trunks); err != nil {
+		return fmt.Errorf("set the trunks: %w", err)
+	}
 
 	listed := make(map[string]bool, len(desired.Profiles))
 	for batch := range slices.Chunk(desired.Profiles, applyBatch) {

@@ -197,7 +197,7 @@ func (n *Node) dropOrphans(ctx context.Context) error {
 func (n *Node) openSecrets() error {
 	n.sealed = map[string]bool{}
 	return n.store.EachSecret(n.ctx, func(id string, plain []byte) error {
-		if isXSPSecret(id) {
+		if isXSPSecret(id) || n.noteBody(id) {
 			return nil
 		}
 		n.sealed[id] = true
