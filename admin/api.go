@@ -35,6 +35,12 @@ type route struct {
 	status int
 	// body documents the request body: a value of its type.
 	body any
+	// streams is the media type of an answer that is a stream; item documents
+	// what it is made of.
+	streams string
+	item    any
+	// errors are statuses of its own, besides those of every route.
+	errors []int
 }
 
 // routes builds the table of everything that is served.
@@ -46,6 +52,7 @@ func (s *Server) routes() {
 				Title:   "Muster",
 				Version: s.options.Version,
 				Description: "Profiles of a node: who is registered, why not, and what to do about it. " +
+					"Sessions: calls in the name of profiles. " +
 					"Errors are RFC 9457 problems. Secrets are write-only.",
 			},
 			Components: &huma.Components{
@@ -67,6 +74,7 @@ func (s *Server) routes() {
 	}
 	s.profileRoutes(api)
 	s.bulkRoutes(api)
+	s.sessionRoutes(api)
 	s.systemRoutes(api)
 }
 
@@ -90,7 +98,14 @@ func register[I, O any](s *Server, api huma.API, r route, handle func(context.Co
 		Summary:       r.summary,
 		DefaultStatus: r.status,
 		Description:   "Needs the role " + r.role.String() + " where tokens are used.",
-		Errors:        []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable},
+		Errors:        append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable}, r.errors...),
+	}
+	if r.streams != "" {
+		op.Responses = map[string]*huma.Response{"200": {
+			Content: map[string]*huma.MediaType{r.streams: {
+				Schema: huma.SchemaFromType(api.OpenAPI().Components.Schemas, reflect.TypeOf(r.item)),
+			}},
+		}}
 	}
 	if strings.Contains(r.path, "{id}") {
 		op.Errors = append(op.Errors, http.StatusNotFound)

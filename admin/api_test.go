@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -468,29 +469,58 @@ func TestOpenAPIDocument(t *testing.T) {
 	}
 	slices.Sort(found)
 	want := []string{
-		"DELETE /api/v1/profiles/{id}", "GET /api/v1/profiles", "GET /api/v1/profiles/export", "GET /api/v1/profiles/{id}",
+		"DELETE /api/v1/profiles/{id}", "DELETE /api/v1/sessions/{id}", "GET /api/v1/events", "GET /api/v1/profiles", "GET /api/v1/profiles/export", "GET /api/v1/profiles/{id}",
 		"GET /api/v1/profiles/{id}/bindings", "GET /api/v1/profiles/{id}/history", "GET /api/v1/profiles/{id}/security",
-		"GET /api/v1/registrars", "GET /api/v1/xsp", "PATCH /api/v1/profiles/{id}", "POST /api/v1/profiles", "POST /api/v1/profiles/import",
+		"GET /api/v1/registrars", "GET /api/v1/sessions", "GET /api/v1/sessions/{id}", "GET /api/v1/sessions/{id}/history",
+		"GET /api/v1/xsp", "PATCH /api/v1/profiles/{id}", "POST /api/v1/profiles", "POST /api/v1/profiles/import",
 		"POST /api/v1/profiles/{id}/disable", "POST /api/v1/profiles/{id}/enable", "POST /api/v1/profiles/{id}/refresh",
+		"POST /api/v1/sessions", "POST /api/v1/sessions/{id}/reinvite", "POST /api/v1/sessions/{id}/requests",
 		"PUT /api/v1/profiles/{id}/security",
 	}
 	if diff := cmp.Diff(want, found); diff != "" {
 		t.Errorf("operations (-want +got):\n%s", diff)
 	}
-	schema := document["components"].(map[string]any)["schemas"].(map[string]any)["Declaration"].(map[string]any)
-	var names []string
-	for name := range schema["properties"].(map[string]any) {
-		names = append(names, name)
-	}
 	columns := declare.Columns()
 	slices.Sort(columns)
-	slices.Sort(names)
-	if diff := cmp.Diff(columns, names); diff != "" {
+	if diff := cmp.Diff(columns, properties(t, document, "components", "schemas", "Declaration")); diff != "" {
 		t.Errorf("fields of a declaration (-want +got):\n%s", diff)
+	}
+	// What is documented is what is read: an unknown name brings up all of them.
+	for path, read := range map[string]func([]byte) error{
+		"/api/v1/sessions":               func(b []byte) error { _, faults := declare.SessionJSON(b); return faults },
+		"/api/v1/sessions/{id}/reinvite": func(b []byte) error { _, faults := declare.ReinviteJSON(b); return faults },
+		"/api/v1/sessions/{id}/requests": func(b []byte) error { _, faults := declare.InDialogJSON(b); return faults },
+	} {
+		_, known, _ := strings.Cut(read([]byte(`{"????????":1}`)).Error(), "(known are ")
+		known, _, _ = strings.Cut(known, ")")
+		names := strings.Split(known, ", ")
+		slices.Sort(names)
+		if diff := cmp.Diff(names, properties(t, document, "paths", path, "post", "requestBody", "content", "application/json", "schema")); diff != "" {
+			t.Errorf("fields of %s (-want +got):\n%s", path, diff)
+		}
+	}
+	want = []string{"at", "id", "kind", "profile", "state", "text", "type", "version"}
+	if diff := cmp.Diff(want, properties(t, document, "paths", "/api/v1/events", "get", "responses", "200", "content", "text/event-stream", "schema")); diff != "" {
+		t.Errorf("fields of a change (-want +got):\n%s", diff)
 	}
 	if got := h.do(200, "GET", "/openapi.yaml", ""); !strings.Contains(got, "openapi: 3.1.0") {
 		t.Errorf("the YAML document begins %.60q", got)
 	}
+}
+
+// properties are the sorted names of the schema that a path into the document
+// leads to.
+func properties(t *testing.T, document map[string]any, path ...string) []string {
+	t.Helper()
+	at := document
+	for _, name := range append(path, "properties") {
+		next, ok := at[name].(map[string]any)
+		if !ok {
+			t.Fatalf("the document has no %s", strings.Join(path, " "))
+		}
+		at = next
+	}
+	return slices.Sorted(maps.Keys(at))
 }
 
 // FuzzImport: no body makes the server fail.

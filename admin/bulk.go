@@ -49,7 +49,7 @@ func (s *Server) bulkRoutes(api huma.API) {
 	}, s.importProfiles)
 	register(s, api, route{
 		method: "GET", path: "/profiles/export", role: RoleRead,
-		summary: "All declarations as JSON lines, without secrets",
+		summary: "All declarations as JSON lines, without secrets", streams: "application/x-ndjson", item: declaration{},
 	}, s.exportProfiles)
 }
 

@@ -13,9 +13,13 @@ import (
 // is busy.
 var probes = map[string]bool{"GET /-/healthy": true, "GET /-/ready": true}
 
-// bindingsRoute is the one GET that sends something: a REGISTER without
-// Contact. A foreign page must not be able to trigger it with an <img>.
-const bindingsRoute = "GET " + apiPrefix + "/profiles/{id}/bindings"
+// Two GETs cost more than the others, so that a foreign page must not be able
+// to trigger them with an <img>: one sends something, a REGISTER without
+// Contact, and one stays open.
+const (
+	bindingsRoute = "GET " + apiPrefix + "/profiles/{id}/bindings"
+	eventsRoute   = "GET " + apiPrefix + "/events"
+)
 
 // callerKey is the context key of the caller's name.
 type callerKey struct{}
@@ -63,28 +67,44 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.noRoute(out, r)
 		return
 	}
+	slots := s.slots
+	if pattern == eventsRoute {
+		slots = s.watchers
+	}
 	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	default:
 		h.Set("Retry-After", "1")
-		writeProblem(out, http.StatusServiceUnavailable, "the node is answering as many requests as it may; try again")
+		writeProblem(out, http.StatusServiceUnavailable, "the node is answering as many requests of this kind as it may; try again")
 		return
 	}
-	limit := timeLimit(pattern)
-	// The error is that of a connection without deadlines, as in tests.
-	_ = http.NewResponseController(w).SetWriteDeadline(started.Add(limit + writeGrace))
-	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), callerKey{}, caller), limit)
+	ctx, cancel := begin(context.WithValue(r.Context(), callerKey{}, caller), w, timeLimit(pattern))
 	defer cancel()
 	s.mux.ServeHTTP(out, r.WithContext(ctx))
 }
 
-// timeLimit is how long a request of a route may take. Streams set their own
-// write deadlines; their limit only ends the node's part.
+// begin gives an answer its time; without a limit its stream does that, piece by
+// piece.
+func begin(ctx context.Context, w http.ResponseWriter, limit time.Duration) (context.Context, context.CancelFunc) {
+	if limit == 0 {
+		return context.WithCancel(ctx)
+	}
+	// The error is that of a connection without deadlines, as in tests.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit + writeGrace))
+	return context.WithTimeout(ctx, limit)
+}
+
+// timeLimit is how long a request of a route may take; 0 is without end.
+// Streams set their own write deadlines; their limit only ends the node's part.
 func timeLimit(pattern string) time.Duration {
 	switch pattern {
+	case eventsRoute:
+		return 0
 	case bindingsRoute:
 		return fetchTimeout
+	case "POST " + apiPrefix + "/sessions/{id}/reinvite", "POST " + apiPrefix + "/sessions/{id}/requests":
+		return inDialogTimeout
 	case "POST " + apiPrefix + "/profiles/import", "POST /-/reload":
 		return importTimeout
 	case "GET " + apiPrefix + "/profiles/export", "GET /-/backup":
@@ -105,7 +125,7 @@ func (s *Server) hostAllowed(host string) bool {
 
 // crossOrigin refuses what a page of another origin sends.
 func (s *Server) crossOrigin(r *http.Request, pattern string) error {
-	if pattern == bindingsRoute {
+	if pattern == bindingsRoute || pattern == eventsRoute {
 		switch r.Header.Get("Sec-Fetch-Site") {
 		case "", "same-origin", "none":
 		default:
@@ -118,31 +138,42 @@ func (s *Server) crossOrigin(r *http.Request, pattern string) error {
 // authorize finds the caller and compares its role with the route's. It
 // answers itself when it returns false.
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request, pattern string) (string, bool) {
-	tokens := *s.tokens.Load()
-	if len(tokens) == 0 {
-		return "local", true
-	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	caller, known := tokens.find(strings.TrimSpace(token))
-	if !known || !strings.EqualFold(scheme, "Bearer") {
+	caller, known := s.presented(r)
+	if !known {
 		s.log.Warn("refused a caller without a valid token", "method", r.Method, "route", pattern, "remote", r.RemoteAddr)
 		w.Header().Set("WWW-Authenticate", `Bearer realm="muster"`)
 		writeProblem(w, http.StatusUnauthorized, "a valid bearer token is needed")
 		return "", false
 	}
-	need, given := s.roles[pattern]
-	if !given {
-		need = RoleAdmin
-	}
-	if pattern == "" {
-		need = RoleRead
-	}
-	if caller.Role < need {
+	if need := s.needs(pattern); caller.Role < need {
 		s.log.Warn("refused a caller without the role", "method", r.Method, "route", pattern, "caller", caller.Name, "role", need.String())
 		writeProblem(w, http.StatusForbidden, "this needs the role "+need.String()+", and "+caller.Name+" has the role "+caller.Role.String())
 		return "", false
 	}
 	return caller.Name, true
+}
+
+// presented finds the caller whose token a request carries.
+func (s *Server) presented(r *http.Request) (Token, bool) {
+	tokens := *s.tokens.Load()
+	if len(tokens) == 0 {
+		return Token{Name: "local", Role: RoleAdmin}, true
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	caller, known := tokens.find(strings.TrimSpace(token))
+	return caller, known && strings.EqualFold(scheme, "Bearer")
+}
+
+// needs is the role for a route. A path that does not exist is told to
+// everybody who may read.
+func (s *Server) needs(pattern string) Role {
+	if pattern == "" {
+		return RoleRead
+	}
+	if role, given := s.roles[pattern]; given {
+		return role
+	}
+	return RoleAdmin
 }
 
 // noRoute answers for a path or method that is not served.

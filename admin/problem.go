@@ -52,12 +52,14 @@ func faultProblem(faults declare.Faults) *huma.ErrorModel {
 func (s *Server) nodeProblem(err error) error {
 	status := http.StatusInternalServerError
 	switch {
-	case errors.Is(err, actors.ErrNotFound):
+	case errors.Is(err, actors.ErrNotFound), errors.Is(err, actors.ErrNoSession):
 		status = http.StatusNotFound
-	case errors.Is(err, actors.ErrExists), errors.Is(err, actors.ErrBusy):
+	case errors.Is(err, actors.ErrExists), errors.Is(err, actors.ErrBusy), errors.Is(err, actors.ErrSessionState):
 		status = http.StatusConflict
-	case errors.Is(err, actors.ErrInvalid):
+	case errors.Is(err, actors.ErrInvalid), errors.Is(err, actors.ErrInvalidSession):
 		status = http.StatusUnprocessableEntity
+	case errors.Is(err, actors.ErrSessionLimit):
+		status = http.StatusTooManyRequests
 	case errors.Is(err, actors.ErrStarting), errors.Is(err, actors.ErrStopping), errors.Is(err, actors.ErrStoreFailed):
 		status = http.StatusServiceUnavailable
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -203,17 +203,21 @@ func (s *Server) history(ctx context.Context, in *historyInput) (*historyOutput,
 	if err != nil {
 		return nil, s.nodeProblem(err)
 	}
+	return historyPage(events, in.Limit), nil
+}
+
+func historyPage(events []actors.HistoryEntry, limit int) *historyOutput {
 	out := &historyOutput{}
 	out.Body.Events = events
 	if events == nil {
 		out.Body.Events = []actors.HistoryEntry{}
 	}
-	if len(events) >= in.Limit {
+	if len(events) >= limit {
 		if oldest := events[len(events)-1].Version; oldest > 1 {
 			out.Body.Next = oldest
 		}
 	}
-	return out, nil
+	return out
 }
 
 func (s *Server) bindings(ctx context.Context, in *idInput) (*bindingsOutput, error) {

@@ -37,6 +37,21 @@ type Node interface {
 	// SetSecurity chooses who answers the challenges to a profile, from its next
 	// attempt on. nil leaves a handler alone, an empty one is the registrar's.
 	SetSecurity(ctx context.Context, id string, registration, session *string) (actors.ProfileView, error)
+	// StartSession places a call. It returns once the call is recorded; what
+	// becomes of it is told by Session and Watch.
+	StartSession(ctx context.Context, r actors.SessionRequest) (actors.SessionView, error)
+	Session(ctx context.Context, id string) (actors.SessionView, error)
+	Sessions(ctx context.Context, q actors.SessionQuery) (actors.SessionPage, error)
+	// SessionHistory returns events before a version, 0 for all, newest first.
+	SessionHistory(ctx context.Context, id string, before uint64, limit int) ([]actors.HistoryEntry, error)
+	// EndSession hangs up; a session that is over stays so.
+	EndSession(ctx context.Context, id string) (actors.SessionView, error)
+	// SendInSession makes a request inside the dialog and waits for its outcome.
+	SendInSession(ctx context.Context, id string, r actors.InDialog) (actors.InDialogResult, error)
+	// Watch tells recorded events from its return on, until ctx ends. The
+	// channel is closed early when the node stops, or because its reader is too
+	// slow.
+	Watch(ctx context.Context, q actors.ChangeQuery) (<-chan actors.Change, error)
 	Registrars(ctx context.Context) ([]actors.RegistrarView, error)
 	XSPs(ctx context.Context) ([]actors.XSPView, error)
 	// Ready is nil when the node is ready, otherwise the reason why not.
@@ -70,12 +85,15 @@ type Options struct {
 	// MaxRequests bounds the requests that are worked on at the same time;
 	// 0 means 64.
 	MaxRequests int
+	// MaxWatchers bounds the open streams of events; 0 means 100.
+	MaxWatchers int
 }
 
 // Limits of time and size (S-74).
 const (
 	defaultListen      = "127.0.0.1:8080"
 	defaultMaxRequests = 64
+	defaultMaxWatchers = 100
 
 	headerTimeout  = 5 * time.Second
 	bodyTimeout    = time.Minute
@@ -84,10 +102,12 @@ const (
 
 	// requestTimeout bounds an ordinary request. fetchTimeout is above the 32 s
 	// of a transaction's Timer F (RFC 3261 §17.1.2.2), and its retry after a
-	// challenge. importTimeout is for 5,000 declarations.
-	requestTimeout = 30 * time.Second
-	fetchTimeout   = 75 * time.Second
-	importTimeout  = 5 * time.Minute
+	// challenge; inDialogTimeout is above two such and the wait after a 491
+	// (RFC 3261 §14.1) between them. importTimeout is for 5,000 declarations.
+	requestTimeout  = 30 * time.Second
+	fetchTimeout    = 75 * time.Second
+	inDialogTimeout = 150 * time.Second
+	importTimeout   = 5 * time.Minute
 	// writeGrace is how long the peer may take to read a piece of an answer.
 	writeGrace = 30 * time.Second
 )
@@ -100,9 +120,13 @@ type Server struct {
 	roles    map[string]Role
 	origins  *http.CrossOriginProtection
 	slots    chan struct{}
+	watchers chan struct{}
 	loopback bool
 	tokens   atomic.Pointer[Tokens]
 	cert     atomic.Pointer[tls.Certificate]
+	// stopping ends the streams of events.
+	stopping context.Context
+	stop     context.CancelFunc
 
 	mu       sync.Mutex
 	server   *http.Server
@@ -122,6 +146,9 @@ func New(o Options) (*Server, error) {
 	if o.MaxRequests == 0 {
 		o.MaxRequests = defaultMaxRequests
 	}
+	if o.MaxWatchers == 0 {
+		o.MaxWatchers = defaultMaxWatchers
+	}
 	s := &Server{
 		options:  o,
 		log:      o.Logger.With("component", "admin"),
@@ -137,6 +164,8 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.slots = make(chan struct{}, o.MaxRequests)
+	s.watchers = make(chan struct{}, o.MaxWatchers)
+	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.routes()
 	return s, nil
 }
@@ -158,6 +187,9 @@ func (o Options) validate() error {
 	}
 	if o.MaxRequests < 0 {
 		faults = append(faults, errors.New("admin: MaxRequests is negative"))
+	}
+	if o.MaxWatchers < 0 {
+		faults = append(faults, errors.New("admin: MaxWatchers is negative"))
 	}
 	return errors.Join(faults...)
 }
@@ -214,7 +246,14 @@ func (s *Server) Start() error {
 	}
 	s.listener = listener
 	s.done = make(chan struct{})
-	s.server = &http.Server{
+	s.server = s.httpServer()
+	go s.serve(s.server, listener, s.done)
+	s.log.Info("listening", "url", s.url())
+	return nil
+}
+
+func (s *Server) httpServer() *http.Server {
+	server := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       bodyTimeout,
@@ -224,14 +263,12 @@ func (s *Server) Start() error {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	if s.cert.Load() != nil {
-		s.server.TLSConfig = &tls.Config{
+		server.TLSConfig = &tls.Config{
 			MinVersion:     tls.VersionTLS12,
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
 		}
 	}
-	go s.serve(s.server, listener, s.done)
-	s.log.Info("listening", "url", s.url())
-	return nil
+	return server
 }
 
 func (s *Server) serve(server *http.Server, listener net.Listener, done chan struct{}) {
@@ -292,8 +329,8 @@ func (s *Server) url() string {
 	return scheme + s.listener.Addr().String()
 }
 
-// Stop lets open requests finish until ctx ends, then cuts them off. It may be
-// called more than once.
+// Stop ends the streams of events and lets other requests finish until ctx
+// ends, then cuts them off. It may be called more than once.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	server, done := s.server, s.done
@@ -301,6 +338,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if server == nil {
 		return nil
 	}
+	s.stop()
 	if err := server.Shutdown(ctx); err != nil {
 		if closing := server.Close(); closing != nil {
 			return fmt.Errorf("stop admin: %w", closing)

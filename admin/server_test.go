@@ -43,7 +43,12 @@ func TestRoles(t *testing.T) {
 	path := tokenFile(t, "viewer read", "operator operate", "boss admin")
 	h := newHarness(t, func(o *Options) { o.TokenFile = path })
 	h.node.Put(mustDeclare(t, alice))
+	h.node.OnCall = func(c *admintest.Call) { c.Establish("v=0") }
+	h.node.OnRequest = func(string, actors.InDialog) actors.InDialogResult { return actors.InDialogResult{Status: 200} }
+	h.do(201, "POST", "/api/v1/sessions", bobCalled, "Authorization", "Bearer boss")
+	established(t, h.node, "call-1")
 	const profile = "/api/v1/profiles/sip:alice@example.test"
+	const session = "/api/v1/sessions/call-1"
 	tests := []struct{ method, target, body, needs string }{
 		{"GET", "/api/v1/profiles", "", "read"},
 		{"GET", profile, "", "read"},
@@ -51,6 +56,13 @@ func TestRoles(t *testing.T) {
 		{"GET", profile + "/security", "", "read"},
 		{"GET", "/api/v1/profiles/export", "", "read"},
 		{"GET", "/api/v1/registrars", "", "read"},
+		{"GET", "/api/v1/sessions", "", "read"},
+		{"GET", session, "", "read"},
+		{"GET", session + "/history", "", "read"},
+		{"POST", "/api/v1/sessions", bobCalled, "operate"},
+		{"POST", session + "/reinvite", "{}", "operate"},
+		{"POST", session + "/requests", `{"method":"INFO"}`, "operate"},
+		{"DELETE", session, "", "operate"},
 		{"GET", "/metrics", "", "read"},
 		{"GET", "/openapi.json", "", "read"},
 		{"POST", profile + "/enable", "", "operate"},
@@ -148,6 +160,7 @@ func TestNewRefusesWhatIsUnsafe(t *testing.T) {
 		"no such file":                {Node: node, TokenFile: "missing"},
 		"read TLS certificate":        {Node: node, TLSCert: "missing", TLSKey: "missing"},
 		"MaxRequests is negative":     {Node: node, MaxRequests: -1},
+		"MaxWatchers is negative":     {Node: node, MaxWatchers: -1},
 		"example.test:1 can be reach": {Node: node, Listen: "example.test:1"},
 	} {
 		if _, err := New(o); err == nil || !strings.Contains(err.Error(), name) {

@@ -30,15 +30,30 @@ type Node struct {
 	WriteBackup func(io.Writer) error
 	// Block holds every Profile until something is received from it.
 	Block chan struct{}
+	// OnCall drives every session that is started, in a goroutine of its own;
+	// nil leaves them calling.
+	OnCall func(*Call)
+	// OnRequest answers what is sent in a session; nil answers 200.
+	OnRequest func(id string, r actors.InDialog) actors.InDialogResult
+	// MaxSessions is how many may be open; 0 is no limit.
+	MaxSessions int
+	// WatchBuffer is how many changes a watcher may be behind; 0 means 256.
+	WatchBuffer int
 
 	mu       sync.Mutex
 	profiles map[string]actors.ProfileView
 	secrets  map[string]messages.Secret
+	sessions map[string]*Call
+	watchers map[chan actors.Change]actors.ChangeQuery
+	stopped  bool
 }
 
 // New makes an empty node that knows the registrar "acme".
 func New() *Node {
-	return &Node{profiles: map[string]actors.ProfileView{}, secrets: map[string]messages.Secret{}}
+	return &Node{
+		profiles: map[string]actors.ProfileView{}, secrets: map[string]messages.Secret{},
+		sessions: map[string]*Call{}, watchers: map[chan actors.Change]actors.ChangeQuery{},
+	}
 }
 
 // Password is the password that the node was given for a profile.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -103,22 +104,29 @@ func PatchJSON(document []byte) (actors.Patch, Faults) {
 // whole. After a syntax fault the rest is not read.
 func readObject(document []byte) *draft {
 	d := &draft{}
-	if !utf8.Valid(document) {
-		d.faults = Faults{{What: "is not valid UTF-8", Syntax: true}}
-		return d
-	}
-	in := json.NewDecoder(bytes.NewReader(document))
-	in.UseNumber()
-	if err := d.readFields(in); err != nil {
-		d.faults = append(d.faults, Fault{What: syntax(document, in, err), Syntax: true})
-	}
+	d.faults.readObject(document, Columns(), d.readValue)
 	return d
 }
 
 // errShape is a JSON value that is not an object.
 var errShape = errors.New("is not a JSON object")
 
-func (d *draft) readFields(in *json.Decoder) error {
+// readObject lets read take the value of each known name, by its index, from
+// the stream; a negative index is an unknown name, whose value is to be
+// skipped.
+func (fs *Faults) readObject(document []byte, names []string, read func(in *json.Decoder, i int) error) {
+	if !utf8.Valid(document) {
+		*fs = Faults{{What: "is not valid UTF-8", Syntax: true}}
+		return
+	}
+	in := json.NewDecoder(bytes.NewReader(document))
+	in.UseNumber()
+	if err := fs.readFields(in, names, read); err != nil {
+		*fs = append(*fs, Fault{What: syntax(document, in, err), Syntax: true})
+	}
+}
+
+func (fs *Faults) readFields(in *json.Decoder, names []string, read func(in *json.Decoder, i int) error) error {
 	open, err := in.Token()
 	if err != nil {
 		return err
@@ -134,14 +142,14 @@ func (d *draft) readFields(in *json.Decoder) error {
 		}
 		name, _ := key.(string) // a key is always a string
 		if seen[name] {
-			d.faults.add("", "the name "+Show(name)+" stands there twice", "remove one")
+			fs.add("", "the name "+Show(name)+" stands there twice", "remove one")
 		}
-		i := fieldIndex(name)
+		i := slices.Index(names, name)
 		if i < 0 && !seen[name] {
-			d.faults.add("", "unknown name "+Show(name), suggest(name, Columns()))
+			fs.add("", "unknown name "+Show(name), suggest(name, names))
 		}
 		seen[name] = true
-		if err := d.readValue(in, i); err != nil {
+		if err := read(in, i); err != nil {
 			return err
 		}
 	}
@@ -156,32 +164,24 @@ func (d *draft) readFields(in *json.Decoder) error {
 
 // readValue reads the value of field i, or skips it when i is negative.
 func (d *draft) readValue(in *json.Decoder, i int) error {
-	token, err := in.Token()
-	if err != nil {
+	token, err := value(in)
+	if err != nil || i < 0 {
 		return err
-	}
-	if _, opened := token.(json.Delim); opened {
-		if err := skip(in); err != nil {
-			return err
-		}
-	}
-	if i < 0 {
-		return nil
 	}
 	d.given[i] = true
 	spelling := fields[i].kind
-	switch value := token.(type) {
+	switch v := token.(type) {
 	case string:
-		d.set(i, value)
+		d.set(i, v)
 		return nil
 	case json.Number:
 		if spelling == expiry {
-			d.setSeconds(i, value)
+			d.setSeconds(i, v)
 			return nil
 		}
 	case bool:
 		if spelling == flag {
-			d.set(i, strconv.FormatBool(value))
+			d.set(i, strconv.FormatBool(v))
 			return nil
 		}
 	}
@@ -201,6 +201,19 @@ func (d *draft) setSeconds(i int, value json.Number) {
 	if !d.zero {
 		d.set(i, strconv.FormatInt(int64(seconds), 10))
 	}
+}
+
+// value reads one value. Of an array or object it returns the opening, and what
+// is in it is skipped.
+func value(in *json.Decoder) (json.Token, error) {
+	token, err := in.Token()
+	if err != nil {
+		return nil, err
+	}
+	if _, opened := token.(json.Delim); opened {
+		err = skip(in)
+	}
+	return token, err
 }
 
 // skip reads to the end of an array or object whose opening is gone.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sipmuster/muster/actors"
 	"github.com/sipmuster/muster/cmd/node/config"
 )
 
@@ -17,6 +18,7 @@ type checked struct {
 	Registrars int              `json:"registrars"`
 	Profiles   int              `json:"profiles"`
 	XSPs       []checkedXSP     `json:"xsp"`
+	Trunks     []checkedTrunk   `json:"trunks"`
 	Warnings   []string         `json:"warnings"`
 	Problems   []config.Problem `json:"problems"`
 	More       int              `json:"more_problems,omitempty"`
@@ -33,6 +35,17 @@ type checkedXSP struct {
 	Headers     []string `json:"headers,omitempty"`
 }
 
+// checkedTrunk is an entry of the section trunks as it was understood.
+type checkedTrunk struct {
+	Name      string   `json:"name"`
+	Peers     []string `json:"peers"`
+	URI       string   `json:"uri"`
+	Profile   string   `json:"profile"`
+	Registrar string   `json:"registrar,omitempty"`
+	Profiles  []string `json:"profiles,omitempty"`
+	Headers   []string `json:"headers,omitempty"`
+}
+
 func newCheck() *cobra.Command {
 	var path, form string
 	var example bool
@@ -41,7 +54,7 @@ func newCheck() *cobra.Command {
 		Short: "Check a configuration and its profile files",
 		Long: `Check reads a configuration and the files that it names, as run would: profiles,
 subscribers, tokens, keys and certificates. It reports everything that is wrong,
-with file and line, and how it understands each xSP. Nothing is started, and
+with file and line, and how it understands each xSP and trunk. Nothing is started, and
 nobody is asked.
 
 With --example it prints a configuration with every key and its meaning.`,
@@ -69,7 +82,7 @@ With --example it prints a configuration with every key and its meaning.`,
 func check(c *cobra.Command, path, form string) error {
 	loaded, err := config.Load(path)
 	if form == formJSON {
-		result := checked{File: path, Correct: err == nil, XSPs: []checkedXSP{}, Warnings: []string{}, Problems: []config.Problem{}}
+		result := checked{File: path, Correct: err == nil, XSPs: []checkedXSP{}, Trunks: []checkedTrunk{}, Warnings: []string{}, Problems: []config.Problem{}}
 		var problems *config.Problems
 		switch {
 		case errors.As(err, &problems):
@@ -79,6 +92,7 @@ func check(c *cobra.Command, path, form string) error {
 		default:
 			result.Registrars, result.Profiles = len(loaded.Registrars), len(loaded.Profiles.Declarations)
 			result.XSPs = append(result.XSPs, checkedXSPs(loaded)...)
+			result.Trunks = append(result.Trunks, checkedTrunks(loaded)...)
 			result.Warnings = append(result.Warnings, loaded.Warnings...)
 		}
 		if printing := printJSON(c.OutOrStdout(), result); printing != nil {
@@ -106,6 +120,9 @@ func check(c *cobra.Command, path, form string) error {
 		fmt.Fprintf(c.OutOrStdout(), "xsp %s: %s, %s; within %s, %s at a time, %s waiting%s\n",
 			x.Name, x.Kind, x.Target, x.Timeout, thousands(x.Concurrency), thousands(x.Waiting), headers)
 	}
+	for _, t := range checkedTrunks(loaded) {
+		fmt.Fprintf(c.OutOrStdout(), "trunk %s: %s\n", t.Name, t)
+	}
 	return nil
 }
 
@@ -115,4 +132,29 @@ func checkedXSPs(c *config.Config) []checkedXSP {
 		list[i] = checkedXSP{x.Name, x.Kind(), x.Target(), x.Timeout.String(), x.Concurrency, x.Waiting, x.Headers}
 	}
 	return list
+}
+
+func checkedTrunks(c *config.Config) []checkedTrunk {
+	list := make([]checkedTrunk, len(c.Trunks))
+	for i, t := range c.Trunks {
+		list[i] = checkedTrunk{t.Name, t.PeerNames(), t.URI, t.Profile, t.Registrar, t.Profiles, t.Headers}
+	}
+	return list
+}
+
+// String says what a trunk does.
+func (t checkedTrunk) String() string {
+	profiles := "all profiles of " + t.Registrar
+	if t.Registrar == "" {
+		profiles = counted(len(t.Profiles), "profile")
+	}
+	by := "From"
+	if header, found := strings.CutPrefix(t.Profile, actors.ProfileHeader); found {
+		by = header
+	}
+	text := fmt.Sprintf("calls from %s for %s, found by %s, and calls to them to %s", strings.Join(t.Peers, ", "), profiles, by, t.URI)
+	if len(t.Headers) > 0 {
+		text += "; passes " + strings.Join(t.Headers, ", ")
+	}
+	return text
 }

@@ -135,6 +135,11 @@ func profilePath(id string, rest ...string) string {
 	return apiPath + "/profiles/" + url.PathEscape(id) + strings.Join(rest, "")
 }
 
+// sessionPath is the path of a session.
+func sessionPath(id string, rest ...string) string {
+	return apiPath + "/sessions/" + url.PathEscape(id) + strings.Join(rest, "")
+}
+
 // call sends a request and decodes the answer into out, unless out is nil.
 func (cl *client) call(ctx context.Context, method, path string, body []byte, out any) error {
 	answer, err := cl.send(ctx, method, path, body)
@@ -161,6 +166,15 @@ func (cl *client) call(ctx context.Context, method, path string, body []byte, ou
 
 // send returns the body of a good answer; the caller closes it.
 func (cl *client) send(ctx context.Context, method, path string, body []byte) (io.ReadCloser, error) {
+	r, err := cl.request(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	return cl.do(r)
+}
+
+// request makes a request with the token.
+func (cl *client) request(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(cl.base.String(), "/")+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -171,6 +185,10 @@ func (cl *client) send(ctx context.Context, method, path string, body []byte) (i
 	if cl.token != "" {
 		r.Header.Set("Authorization", "Bearer "+cl.token)
 	}
+	return r, nil
+}
+
+func (cl *client) do(r *http.Request) (io.ReadCloser, error) {
 	answer, err := cl.http.Do(r)
 	if err != nil {
 		return nil, cl.unreachable(err)

@@ -1,10 +1,11 @@
-// Command muster runs a node that keeps SIP profiles registered, and talks to
-// running nodes.
+// Command muster runs a node that keeps SIP profiles registered and places calls
+// in their name, and talks to running nodes.
 //
 // This file and root.go hold what all commands share: exit codes, wrong use,
 // help. Each group of commands has a file of its own: run.go, demo.go and
 // check.go work with a configuration, xsp.go makes its xSPs; profiles*.go,
-// registrars.go and xsp_list.go are clients of the HTTP API (client.go); journal.go reads data folders.
+// sessions*.go, registrars.go and xsp_list.go are clients of the HTTP API
+// (client.go, follow.go); journal.go reads data folders.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong use.
 package main

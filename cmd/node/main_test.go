@@ -51,12 +51,13 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready":  cmdReady,
-			"reload": cmdReload,
-			"exits":  cmdExits,
-			"repeat": cmdRepeat,
-			"subst":  cmdSubst,
-			"signal": cmdSignal,
+			"ready":   cmdReady,
+			"reload":  cmdReload,
+			"exits":   cmdExits,
+			"repeat":  cmdRepeat,
+			"subst":   cmdSubst,
+			"signal":  cmdSignal,
+			"session": cmdSession,
 		},
 	})
 }
@@ -69,6 +70,7 @@ func setupClient(env *testscript.Env) error {
 		return err
 	}
 	node := admintest.New()
+	node.OnCall, node.OnRequest = callee, farEnd
 	node.Put(actors.Declaration{ID: "sip:alice@example.test", AOR: "sip:alice@example.test", Registrar: "acme", Username: "alice", RegistrationHandler: "digest", SessionHandler: "digest"})
 	node.Put(actors.Declaration{ID: "bob", AOR: "sip:bob@example.test", Registrar: "acme", Disabled: true, Expires: time.Hour, RegistrationHandler: "digest", SessionHandler: "digest"})
 	for variable, file := range map[string]string{"MUSTER_SERVER": "", "GUARDED": tokens} {
@@ -83,6 +85,42 @@ func setupClient(env *testscript.Env) error {
 		env.Setenv(variable, server.URL())
 	}
 	return nil
+}
+
+// callee does what the user part of its URI says.
+func callee(c *admintest.Call) {
+	user, _, _ := strings.Cut(strings.TrimPrefix(c.Request.Target, "sip:"), "@")
+	switch user {
+	case "bob": // picks up and stays
+		c.Challenge(c.Handler())
+		c.Ring()
+		c.Establish("v=0\r\ns=bob\r\n")
+		if c.Request.HangupAfter > 0 {
+			c.End(0, "hangup.after")
+		}
+	case "brief": // picks up and hangs up
+		c.Establish("v=0\r\n")
+		c.End(0, "hangup.remote")
+	case "busy":
+		c.Ring()
+		c.End(486, "busy")
+	case "lost":
+		c.Establish("v=0\r\n")
+		c.End(0, "session.expired")
+	}
+}
+
+// farEnd takes what has a body and refuses the rest.
+func farEnd(_ string, r actors.InDialog) actors.InDialogResult {
+	switch {
+	case r.Method == "OPTIONS":
+		return actors.InDialogResult{Reason: "timeout"}
+	case r.Method == "INVITE":
+		return actors.InDialogResult{Status: 200, Phrase: "OK", ContentType: "application/sdp", Body: append([]byte("answer to\n"), r.Body...)}
+	case len(r.Body) > 0 || len(r.Headers) > 0:
+		return actors.InDialogResult{Status: 202, Phrase: "Accepted"}
+	}
+	return actors.InDialogResult{Status: 488, Phrase: "Not Acceptable Here", Reason: "declined"}
 }
 
 // setupNode starts a registrar that knows the users u0, u1, ... with the
@@ -125,6 +163,19 @@ func cmdReady(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("not ready with %s profiles:\n%.2000s", args[0], last)
+}
+
+// cmdSession waits until a session of the node at $MUSTER_SERVER is in a state:
+// session call-1 established
+func cmdSession(ts *testscript.TestScript, _ bool, args []string) {
+	want := fmt.Sprintf(`"state":%q`, args[1])
+	last := ""
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if last = fetch(ts.Getenv("MUSTER_SERVER") + "/api/v1/sessions/" + args[0]); strings.Contains(last, want) {
+			return
+		}
+	}
+	ts.Fatalf("session %s is not %s: %.2000s", args[0], args[1], last)
 }
 
 // cmdReload asks the node at $ADMIN to read its configuration again, and checks

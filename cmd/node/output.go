@@ -69,15 +69,28 @@ func until(at *time.Time) string {
 		return "-"
 	}
 	left := time.Until(*at)
-	switch {
-	case left <= 0:
+	if left <= 0 {
 		return "now"
-	case left < time.Minute:
-		return left.Round(time.Second).String()
-	case left < time.Hour:
-		return withoutZeroSeconds(left.Round(time.Second))
 	}
-	return withoutZeroSeconds(left.Round(time.Minute))
+	return span(left)
+}
+
+// since words a time that has passed as a span, "-" without one.
+func since(at *time.Time) string {
+	if at == nil {
+		return "-"
+	}
+	return span(max(time.Since(*at), 0))
+}
+
+func span(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	case d < time.Hour:
+		return withoutZeroSeconds(d.Round(time.Second))
+	}
+	return withoutZeroSeconds(d.Round(time.Minute))
 }
 
 // withoutZeroSeconds writes 43m0s as 43m, and 43m40s as it is.

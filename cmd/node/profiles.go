@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/url"
 	"strconv"
@@ -38,6 +37,7 @@ disabled; unregistered (nothing to do, or not yet).`,
 			"A disabled profile stays disabled over restarts until it is enabled."),
 		newProfilesDo(&to, "refresh", "Register profiles soon, whatever their timers say", "refreshed",
 			"A rejected profile is tried again, for example after its password was changed\nat the registrar."),
+		newWatch(&to, "profile"),
 	)
 	return c
 }
@@ -52,19 +52,7 @@ func (f *filter) flags(c *cobra.Command) {
 }
 
 func (f *filter) query() url.Values {
-	q := url.Values{}
-	for name, value := range map[string]string{"state": f.state, "registrar": f.registrar, "q": f.text} {
-		if value != "" {
-			q.Set(name, value)
-		}
-	}
-	return q
-}
-
-// pageOf is a page whose profiles are kept as the node wrote them.
-type pageOf struct {
-	Profiles []json.RawMessage `json:"profiles"`
-	Next     string            `json:"next,omitempty"`
+	return given(map[string]string{"state": f.state, "registrar": f.registrar, "q": f.text})
 }
 
 func newProfilesList(to *connection) *cobra.Command {
@@ -92,10 +80,11 @@ REASON why a profile is not registered or could not be refreshed.`,
 			if err != nil {
 				return err
 			}
+			l := listing{node: node, name: "profiles", query: f.query(), limit: limit, all: all}
 			if form == formJSON {
-				return listJSON(c, node, f.query(), limit, all)
+				return l.json(c)
 			}
-			return listTable(c, node, f.query(), limit, all)
+			return listTable(c, l)
 		},
 	}
 	f.flags(c)
@@ -105,91 +94,20 @@ REASON why a profile is not registered or could not be refreshed.`,
 	return c
 }
 
-// maxPage is the largest page that the API gives.
-const maxPage = 1000
-
-// eachPage asks for pages until limit profiles came, or all of them.
-func eachPage(c *cobra.Command, node *client, q url.Values, limit int, all bool, visit func(pageOf) error) (next string, err error) {
-	for left := limit; all || left > 0; {
-		size := maxPage
-		if !all {
-			size = min(left, maxPage)
-		}
-		q.Set("limit", strconv.Itoa(size))
-		var page pageOf
-		if err := node.call(c.Context(), "GET", apiPath+"/profiles?"+q.Encode(), nil, &page); err != nil {
-			return "", err
-		}
-		if err := visit(page); err != nil {
-			return "", err
-		}
-		if page.Next == "" {
-			return "", nil
-		}
-		left -= len(page.Profiles)
-		next = page.Next
-		q.Set("after", next)
-	}
-	return next, nil
-}
-
-func listTable(c *cobra.Command, node *client, q url.Values, limit int, all bool) error {
+func listTable(c *cobra.Command, l listing) error {
 	t := newTable(c.OutOrStdout(), "ID", "STATE", "REGISTRAR", "EXPIRES", "NEXT", "REASON")
-	shown := 0
-	next, err := eachPage(c, node, q, limit, all, func(page pageOf) error {
-		for _, raw := range page.Profiles {
-			var v actors.ProfileView
-			if err := json.Unmarshal(raw, &v); err != nil {
-				return err
-			}
-			due := until(v.NextAttemptAt)
-			if v.Waiting {
-				due = "waiting"
-			}
-			t.row(v.ID, v.State, v.Registrar, until(v.ExpiresAt), due, v.Reason)
-			shown++
+	return l.table(c, t, "--state, --registrar and --query", func(raw json.RawMessage) error {
+		var v actors.ProfileView
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return err
 		}
-		return t.flush()
-	})
-	if err != nil {
-		return err
-	}
-	if next != "" {
-		fmt.Fprintf(c.ErrOrStderr(), "There are more than these %s; see --all and --limit, or filter with --state, --registrar and --query.\n", thousands(shown))
-	}
-	return nil
-}
-
-// listJSON writes one document, page by page.
-func listJSON(c *cobra.Command, node *client, q url.Values, limit int, all bool) error {
-	w := c.OutOrStdout()
-	separator := "{\"profiles\":["
-	next, err := eachPage(c, node, q, limit, all, func(page pageOf) error {
-		for _, raw := range page.Profiles {
-			if _, err := fmt.Fprintf(w, "%s\n%s", separator, raw); err != nil {
-				return err
-			}
-			separator = ","
+		due := until(v.NextAttemptAt)
+		if v.Waiting {
+			due = "waiting"
 		}
+		t.row(v.ID, v.State, v.Registrar, until(v.ExpiresAt), due, v.Reason)
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	if separator != "," {
-		_, err = io.WriteString(w, separator)
-	}
-	if err == nil {
-		_, err = io.WriteString(w, "\n]")
-	}
-	if err == nil && next != "" {
-		quoted, _ := json.Marshal(next) // a string is always JSON
-		_, err = fmt.Fprintf(w, ",\"next\":%s", quoted)
-	}
-	if err == nil {
-		_, err = io.WriteString(w, "}\n")
-	}
-	return err
 }
 
 func newProfilesShow(to *connection) *cobra.Command {

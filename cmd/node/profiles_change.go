@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,6 +79,8 @@ func newProfilesDo(to *connection, verb, short, done, more string) *cobra.Comman
 	return c
 }
 
+// printOutcomes says of each what was done with it; when done is empty its state
+// tells that.
 func printOutcomes(c *cobra.Command, form, done string, outcomes []outcome) error {
 	if form == formJSON {
 		return printJSON(c.OutOrStdout(), outcomes)
@@ -87,7 +90,7 @@ func printOutcomes(c *cobra.Command, form, done string, outcomes []outcome) erro
 			fmt.Fprintf(c.ErrOrStderr(), "muster: %s: %s\n", printable(o.ID), o.Error)
 			continue
 		}
-		fmt.Fprintf(c.OutOrStdout(), "%s %s\n", printable(o.ID), done)
+		fmt.Fprintf(c.OutOrStdout(), "%s %s\n", printable(o.ID), cmp.Or(done, o.State))
 	}
 	return nil
 }
@@ -273,18 +276,14 @@ and the event as a sentence. Times are local.`,
 			if err != nil {
 				return err
 			}
-			events, err := readHistory(c, node, args[0], count)
+			events, err := readHistory(c, node, profilePath(args[0]), count)
 			if err != nil {
 				return err
 			}
 			if form == formJSON {
 				return printJSON(c.OutOrStdout(), map[string]any{"events": events})
 			}
-			t := newTable(c.OutOrStdout())
-			for _, e := range events {
-				t.row(e.At.Local().Format(localTime), fmt.Sprintf("#%d", e.Version), e.Type, e.Text)
-			}
-			return t.flush()
+			return printHistory(c.OutOrStdout(), events)
 		},
 	}
 	c.Flags().IntVarP(&count, "number", "n", 50, "at most this many events")
@@ -292,15 +291,23 @@ and the event as a sentence. Times are local.`,
 	return c
 }
 
-// readHistory returns the newest events, oldest first.
-func readHistory(c *cobra.Command, node *client, id string, count int) ([]actors.HistoryEntry, error) {
+func printHistory(w io.Writer, events []actors.HistoryEntry) error {
+	t := newTable(w)
+	for _, e := range events {
+		t.row(e.At.Local().Format(localTime), fmt.Sprintf("#%d", e.Version), e.Type, e.Text)
+	}
+	return t.flush()
+}
+
+// readHistory returns the newest events of what is at a path, oldest first.
+func readHistory(c *cobra.Command, node *client, of string, count int) ([]actors.HistoryEntry, error) {
 	events := []actors.HistoryEntry{}
 	for before := uint64(0); len(events) < count; {
 		var page struct {
 			Events []actors.HistoryEntry
 			Next   uint64
 		}
-		path := profilePath(id, fmt.Sprintf("/history?limit=%d", min(count-len(events), maxPage)))
+		path := fmt.Sprintf("%s/history?limit=%d", of, min(count-len(events), maxPage))
 		if before > 0 {
 			path += fmt.Sprintf("&before=%d", before)
 		}

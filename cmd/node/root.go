@@ -15,14 +15,16 @@ import (
 func newRoot(s streams) *cobra.Command {
 	root := group(&cobra.Command{
 		Use:   "muster",
-		Short: "Keep SIP profiles registered",
-		Long: `Muster keeps very many SIP profiles registered, answers the challenges of their
-registrars, and records every decision in a journal.
+		Short: "Keep SIP profiles registered and place calls in their name",
+		Long: `Muster keeps very many SIP profiles registered, places and takes calls in their
+name, answers the challenges of registrars and proxies, and records every decision
+in a journal.
 
 Try it without any configuration:   muster demo
 Write a configuration:              muster check --example > muster.yaml
 Run a node:                         muster run --config muster.yaml
-Look at it:                         muster profiles list`,
+Look at it:                         muster profiles list
+Place a call:                       muster sessions start --help`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	})
@@ -32,7 +34,7 @@ Look at it:                         muster profiles list`,
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		newDemo(), newRun(), newCheck(),
-		newProfiles(), newRegistrars(), newXSP(), newJournal(), newVersion(),
+		newProfiles(), newSessions(), newRegistrars(), newXSP(), newJournal(), newVersion(),
 	)
 	return root
 }

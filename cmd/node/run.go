@@ -27,8 +27,8 @@ SIGINT. Bindings stay at the registrars when it stops, unless --deregister or
 shutdown.deregister says otherwise: then they are removed first, at the pace of
 each registrar. A second signal ends the process at once.
 
-SIGHUP, or POST /-/reload, reads the configuration again: registrars, xsp and
-profiles take effect at once, and only what changed is touched. The other sections
+SIGHUP, or POST /-/reload, reads the configuration again: registrars, xsp,
+trunks and profiles take effect at once, and only what changed is touched. The other sections
 need a restart. A configuration with an error changes nothing.
 
 The log goes to the standard error.`,
@@ -133,7 +133,7 @@ func desired(c *config.Config, maker *xspMaker) (muster.Desired, error) {
 	if err != nil {
 		return muster.Desired{}, err
 	}
-	return muster.Desired{Registrars: c.Registrars, XSPs: xsps, Profiles: c.Profiles.Declarations}, nil
+	return muster.Desired{Registrars: c.Registrars, XSPs: xsps, Trunks: c.Trunks, Profiles: c.Profiles.Declarations}, nil
 }
 
 // fixed are the sections that a running node cannot change.

@@ -16,9 +16,9 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 func TestWrongUseIsExitCodeTwoWithAHint(t *testing.T) {
 	tests := []struct{ line, want string }{
-		{"", `muster needs a command: check, completion, demo, journal, profiles, registrars, run, version, xsp`},
+		{"", `muster needs a command: check, completion, demo, journal, profiles, registrars, run, sessions, version, xsp`},
 		{"profile", `unknown command "profile" for "muster" (did you mean "profiles"?)`},
-		{"profiles", `muster profiles needs a command: add, disable, enable, export, history, import, list, refresh, remove, security, show`},
+		{"profiles", `muster profiles needs a command: add, disable, enable, export, history, import, list, refresh, remove, security, show, watch`},
 		{"profiles lsit", `unknown command "lsit" for "muster profiles" (did you mean "list"?)`},
 		{"profiles list --registar acme", `unknown flag: --registar (did you mean --registrar?)`},
 		{"profiles list extra", `muster profiles list takes no argument, and got "extra"`},
@@ -43,6 +43,29 @@ func TestWrongUseIsExitCodeTwoWithAHint(t *testing.T) {
 		{"profiles security", `muster profiles security needs the id of a profile`},
 		{"profiles security a --registration a>>b", `--registration "a>>b" lacks a name beside a > (write digest, the name of an xSP`},
 		{"profiles security a --session a>b>c>d>e", `names more than 4 handlers`},
+		{"sessions", `muster sessions needs a command: end, list, reinvite, request, show, start, watch`},
+		{"sessions start", "--profile: is missing (name the profile that calls)\nmuster: --to: is missing (write sip:user@host)"},
+		{"sessions start --profile a --to bob", `--to: is not a URI with the scheme sip or sips (write sip:user@host)`},
+		{"sessions start --profile a --to sip:b:canary@c", `--to: "sip:b:***@c" carries a password (remove it)`},
+		{"sessions start --profile a --to sip:b@c --for 0s", `--for must be above 0`},
+		{"sessions start --profile a --to sip:b@c --for 10", `invalid argument "10" for "--for" flag`},
+		{"sessions start --profile a --to sip:b@c --sdp x --body y", `give --sdp or --body, not both`},
+		{"sessions start --profile a --to sip:b@c --body y", `--body and --content-type go together`},
+		{"sessions start --profile a --to sip:b@c --content-type y", `--body and --content-type go together`},
+		{"sessions start --profile a --to sip:b@c --header canary", `a --header is not of the form 'Name: value'`},
+		{"sessions start --profile a --to sip:b@c --header X-A:", `--header X-A: is empty`},
+		{"sessions start --profile a --to sip:b@c --header X/A:canary", `--header: a name is not that of a header`},
+		{"sessions list --limit 0", `--limit must be at least 1`},
+		{"sessions list --state ended", `must be one of calling, challenged, early, established, ending`},
+		{"sessions show", `muster sessions show needs the id of a session`},
+		{"sessions show a -n -1", `-n must not be negative`},
+		{"sessions end", `muster sessions end needs the id of at least one session, or --all`},
+		{"sessions end a --all", `give ids or --all, not both`},
+		{"sessions end a --profile b", `--profile, --registrar and --state go with --all`},
+		{"sessions reinvite a", `muster sessions reinvite needs --sdp, or --body and --content-type`},
+		{"sessions request a", `muster sessions request needs --method`},
+		{"sessions request a --method BYE", `must be one of INFO, REFER, UPDATE, MESSAGE, NOTIFY, OPTIONS`},
+		{"sessions watch a b", `takes the id of one session at most, and got 2 arguments`},
 		{"xsp", `muster xsp needs a command: list`},
 		{"run", `muster run needs --config`},
 		{"check", `muster check needs --config`},
@@ -72,7 +95,8 @@ func TestHelpTeaches(t *testing.T) {
 	for _, line := range []string{
 		"demo", "run", "check", "version", "profiles list", "profiles show", "profiles add", "profiles import", "profiles export",
 		"profiles remove", "profiles enable", "profiles disable", "profiles refresh", "profiles history", "profiles security",
-		"registrars list", "xsp list", "journal verify", "journal dump", "journal backup",
+		"profiles watch", "sessions start", "sessions list", "sessions show", "sessions end", "sessions reinvite", "sessions request",
+		"sessions watch", "registrars list", "xsp list", "journal verify", "journal dump", "journal backup",
 	} {
 		code, stdout, _ := command(t, append(strings.Fields(line), "--help")...)
 		if code != exitDone || !strings.Contains(stdout, "Examples:\n  muster "+line) {

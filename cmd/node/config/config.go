@@ -19,7 +19,9 @@ type Config struct {
 	Remote     Remote
 	Registrars []actors.Registrar
 	// XSPs are in the order of their names.
-	XSPs     []XSP
+	XSPs []XSP
+	// Trunks are in the order of their names.
+	Trunks   []actors.Trunk
 	Profiles Profiles
 	Log      Log
 	Shutdown Shutdown

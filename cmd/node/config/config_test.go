@@ -23,6 +23,12 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // secrets lets cmp compare what holds some.
 var secrets = cmp.Comparer(func(a, b messages.Secret) bool { return a.Reveal() == b.Reveal() })
 
+// addresses lets cmp compare what is comparable.
+var addresses = cmp.Options{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+}
+
 // write puts files into a new folder and makes it the working directory, so
 // that messages hold no random path.
 func write(t *testing.T, files map[string]string) {
@@ -118,15 +124,24 @@ registrars:
     require_mutual_auth: true
     allow_downgrade: true
     retry: {base: 10s, max: 5m}
+    sessions: {total: 500, per_profile: unlimited, expires: unlimited, ring: 90s}
     registration_handler: tokens>digest
     session_handler: tokens
 xsp:
   tokens: {webhook: "http://127.0.0.1:9000/answer", secret_file: hook.key, timeout: 500ms}
+trunks:
+  yard: {peers: [192.0.2.9, "2001:db8:1::/48"], uri: "sip:[2001:db8:1::5]", profile: from, profiles: [alice]}
+  pbx:
+    peers: ["::ffff:192.0.2.7", 198.51.100.0/24]
+    uri: "sip:pbx.example.test;transport=tcp"
+    profile: {header: X-Muster-Profile}
+    registrar: acme
+    headers: [Subject, X-Account]
 profiles: {files: [one.csv, /tmp/../tmp/nowhere]}
 log: {level: debug, format: json}
 shutdown: {deregister: true}
 `,
-		"etc/one.csv":  "registrar,aor\n",
+		"etc/one.csv":  "registrar,aor,id\nzulu,sip:alice@example.test,alice\n",
 		"etc/hook.key": "sixteen-bytes-ok\n",
 	})
 	content, err := os.ReadFile("etc/muster.yaml")
@@ -158,6 +173,7 @@ shutdown: {deregister: true}
 				Realms: []string{"a", "b"}, Expires: 2 * time.Minute, Rate: 0.5, Concurrency: -1, Algorithms: []string{"SHA-256", "MD5"},
 				Tolerate: true, RequireProof: true, AllowDowngrade: true, RetryBase: 10 * time.Second, RetryMax: 5 * time.Minute,
 				RegistrationHandler: "tokens>digest", SessionHandler: "tokens",
+				Sessions: actors.SessionLimits{Total: 500, PerProfile: -1, Expires: -1, Ring: 90 * time.Second},
 			},
 			{Name: "zulu", URI: "sip:z.example.test"},
 		},
@@ -165,11 +181,25 @@ shutdown: {deregister: true}
 			Name: "tokens", Timeout: 500 * time.Millisecond, Concurrency: 100, Waiting: 10_000,
 			Webhook: &Webhook{URL: "http://127.0.0.1:9000/answer", Secret: messages.NewSecret("sixteen-bytes-ok")},
 		}},
-		Profiles: Profiles{Files: []string{"etc/one.csv"}},
+		Trunks: []actors.Trunk{
+			{
+				Name: "pbx", Peers: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("198.51.100.0/24")},
+				URI: "sip:pbx.example.test;transport=tcp", Profile: "header:X-Muster-Profile", Registrar: "acme",
+				Headers: []string{"Subject", "X-Account"},
+			},
+			{
+				Name: "yard", Peers: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32"), netip.MustParsePrefix("2001:db8:1::/48")},
+				URI: "sip:[2001:db8:1::5]", Profile: "from", Profiles: []string{"alice"},
+			},
+		},
+		Profiles: Profiles{
+			Declarations: []actors.Declaration{{ID: "alice", AOR: "sip:alice@example.test", Registrar: "zulu"}},
+			Files:        []string{"etc/one.csv"}, places: []place{{0, 2}},
+		},
 		Log:      Log{Level: slog.LevelDebug, JSON: true},
 		Shutdown: Shutdown{Deregister: true},
 	}
-	if diff := cmp.Diff(want, got, secrets, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.AllowUnexported(Profiles{})); diff != "" {
+	if diff := cmp.Diff(want, got, secrets, addresses, cmp.AllowUnexported(Profiles{}, place{})); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
 	}
 }
@@ -221,7 +251,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, full.String())
 	}
-	if len(c.XSPs) != len(ways) || c.Remote.Listen == "" || c.Registrars[0].SessionHandler != "digest" || len(c.Profiles.Declarations) != 1 || c.Registrars[0].RetryMax != 30*time.Minute || c.SIP.UserAgent != "Muster" {
+	if len(c.XSPs) != len(ways) || c.Remote.Listen == "" || c.Registrars[0].SessionHandler != "digest" || c.Registrars[0].Sessions.Ring != 3*time.Minute || len(c.Trunks) != 1 || len(c.Trunks[0].Headers) != 3 || len(c.Profiles.Declarations) != 1 || c.Registrars[0].RetryMax != 30*time.Minute || c.SIP.UserAgent != "Muster" {
 		t.Errorf("the full example gave %+v", c)
 	}
 }

@@ -24,7 +24,7 @@
 // config.go has the result, load.go the order of work, yaml.go the strict walk
 // over YAML nodes, sections.go and registrars.go the keys, xsp_read.go those of
 // xSPs in other processes and xsp_builtin.go of our own, secrets.go the files
-// that they name, handlers.go who may be named as handler, profiles.go the
-// profile files and what concerns all of them together. How one profile is read
-// is in package declare.
+// that they name, handlers.go who may be named as handler, trunks.go trusted
+// peers, profiles.go the profile files and what concerns all of them together.
+// How one profile is read is in package declare.
 package config

@@ -33,6 +33,8 @@ type loader struct {
 	handlers   []handlerUse
 	remoteUses []remoteUse
 	hasRemote  bool
+	// trunks are sorted by name, once they are read.
+	trunks []*trunkEntry
 	// inFiles are the problems of files that the section xsp names.
 	inFiles []Problem
 	// readable are the files that a warning names.

@@ -44,6 +44,7 @@ func (l *loader) readProfileFiles() {
 		l.readProfileFile(check, int32(i), path)
 		l.problems.sortFrom(start)
 	}
+	l.checkTrunkProfiles(check.ids)
 }
 
 func (l *loader) readProfileFile(check *crossCheck, index int32, path string) {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -56,6 +57,7 @@ func (l *loader) readRegistrars(v value) {
 			"retry":                    retry,
 			"registration_handler":     func(v value) { v.handlers(&r.RegistrationHandler) },
 			"session_handler":          func(v value) { v.handlers(&r.SessionHandler) },
+			"sessions":                 func(v value) { readSessions(v, &r.Sessions) },
 		})
 		entry.require(key, "uri", `write uri: "sip:registrar.example.test"`)
 		l.registrars[name] = true
@@ -130,6 +132,9 @@ func readAlgorithms(v value, into *[]string) {
 	}
 }
 
+// leastInterval is the shortest session interval (RFC 4028 §4).
+const leastInterval = 90 * time.Second
+
 // readRate reads requests per second, or "unlimited" as -1.
 func readRate(v value, into *float64) {
 	if v.target().Value == unlimited {
@@ -145,4 +150,26 @@ func readRate(v value, into *float64) {
 		return
 	}
 	*into = rate
+}
+
+// readSessions reads the bounds of a registrar's sessions.
+func readSessions(v value, into *actors.SessionLimits) {
+	v.mapping(keys{
+		"total":       func(v value) { v.limit(&into.Total) },
+		"per_profile": func(v value) { v.limit(&into.PerProfile) },
+		"expires": func(v value) {
+			if v.target().Value == unlimited {
+				into.Expires = -1
+				return
+			}
+			v.duration(&into.Expires)
+			if into.Expires > 0 && into.Expires < leastInterval {
+				v.problem("is shorter than 90 s, which RFC 4028 §4 forbids", "write 90s or more, or the word unlimited for sessions without a timer")
+			}
+		},
+		"ring": func(v value) { v.duration(&into.Ring) },
+	})
+	if into.Total > 0 && into.PerProfile > into.Total {
+		v.problem("per_profile is larger than total", "")
+	}
 }

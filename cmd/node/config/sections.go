@@ -29,6 +29,7 @@ func (l *loader) readRoot(root value) {
 		"remote":     l.readRemote,
 		"registrars": l.readRegistrars,
 		"xsp":        l.readXSPs,
+		"trunks":     l.readTrunks,
 		"profiles":   l.readProfiles,
 		"log":        l.readLog,
 		"shutdown":   func(v value) { v.mapping(keys{"deregister": func(v value) { v.boolean(&c.Shutdown.Deregister) }}) },
@@ -42,6 +43,7 @@ func (l *loader) readRoot(root value) {
 			l.warn("%s: sip.listen is absent, so SIP uses 127.0.0.1, from where registrars on other machines cannot be reached (set it to an address of this machine)", l.file)
 		}
 	}
+	l.checkTrunks()
 }
 
 func (l *loader) readNode(v value) {

@@ -157,21 +157,7 @@ func (x *xspEntry) readLimits() {
 // readHeaders reads the headers that answers may change. mutation knows which
 // of them nobody may.
 func (x *xspEntry) readHeaders(v value) {
-	v.list(func(v value) {
-		text, ok := v.filled()
-		if !ok {
-			return
-		}
-		if slices.ContainsFunc(x.Headers, func(h string) bool { return strings.EqualFold(h, text) }) {
-			v.problem(declare.Show(text)+" stands there twice", "remove one")
-			return
-		}
-		if err := mutation.Listable(text); err != nil {
-			v.problem(err.Error(), "")
-			return
-		}
-		x.Headers = append(x.Headers, text)
-	})
+	readHeaderNames(v, mutation.Listable, &x.Headers)
 }
 
 func (x *xspEntry) readWebhook(v value) {
