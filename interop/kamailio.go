@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,19 +69,23 @@ type Options struct {
 	// FaultUsers makes users whose names begin with f401-, f403-, f404-, f423-,
 	// f500-, f503-, fdrop-, fmulti- or fshort- meet that fault.
 	FaultUsers bool
+	// Calls makes it a proxy for calls as well: it challenges those of its own
+	// users with 407 and passes them to registered contacts, or to Callee
+	// ("host:port") when a number is called. CallDialogs challenges the requests
+	// inside dialogs, too.
+	Calls, CallDialogs bool
+	Callee             string
 	// Workers are the processes per transport; 0 means 2.
 	Workers int
 }
 
 // Kamailio is a running registrar.
 type Kamailio struct {
-	port   int
-	dir    string
-	env    []string
-	cmd    *exec.Cmd
-	exited chan struct{}
-	err    error // why it exited; readable after exited is closed
-	stop   sync.Once
+	port  int
+	dir   string
+	env   []string
+	child *child
+	stop  sync.Once
 }
 
 // Contact is one binding as the registrar holds it.
@@ -104,6 +107,13 @@ type Counters struct {
 	Accepted     int // 200
 	Faulted      int // met by the fault of the user's name
 	Refused      int // refused by the location service: 423, or an old CSeq
+}
+
+// CallCounters are requests other than REGISTER by what became of them.
+type CallCounters struct {
+	Challenged int // for lack of credentials, or a stale nonce
+	Wrong      int // wrong credentials
+	Relayed    int // INVITEs that were passed on, without those inside dialogs
 }
 
 // StartKamailio starts a registrar and returns when it answers. The caller
@@ -154,18 +164,15 @@ func start(dir string, o Options) (*Kamailio, error) {
 		}
 		port = free
 	}
-	k := &Kamailio{port: port, dir: dir, env: o.environment(dir, port), exited: make(chan struct{})}
+	k := &Kamailio{port: port, dir: dir, env: o.environment(dir, port)}
 	log, err := os.Create(k.logFile())
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close() // the child has its own descriptor
-	k.cmd = exec.Command(k.script(), "run")
-	k.cmd.Env, k.cmd.Stdout, k.cmd.Stderr = k.env, log, log
-	// The group is its own, so that its workers can be ended with it, and it
-	// ends when this process dies.
-	k.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := k.launch(); err != nil {
+	cmd := exec.Command(k.script(), "run")
+	cmd.Env, cmd.Stdout, cmd.Stderr = k.env, log, log
+	if k.child, err = startChild(cmd); err != nil {
 		return nil, fmt.Errorf("start the registrar: %w", err)
 	}
 	if err := k.waitReady(); err != nil {
@@ -219,25 +226,11 @@ func (o Options) environment(dir string, port int) []string {
 		"MAX_EXPIRES="+seconds(o.MaxExpires, 7200*time.Second),
 		"AUTHINFO="+flag(o.AuthInfo),
 		"FAULT_USERS="+flag(o.FaultUsers),
+		"CALLS="+flag(o.Calls),
+		"CALL_DIALOGS="+flag(o.CallDialogs),
+		"CALLEE="+cmp.Or(o.Callee, "127.0.0.1:5080"),
 		"WORKERS="+strconv.Itoa(cmp.Or(o.Workers, 2)),
 	)
-}
-
-// launch starts the child on a thread that lives as long as the child does:
-// Linux sends the death signal when the thread that started it ends.
-func (k *Kamailio) launch() error {
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := k.cmd.Start()
-		started <- err
-		if err == nil {
-			k.err = k.cmd.Wait()
-			close(k.exited)
-		}
-	}()
-	return <-started
 }
 
 func (k *Kamailio) waitReady() error {
@@ -247,8 +240,8 @@ func (k *Kamailio) waitReady() error {
 			return nil
 		}
 		select {
-		case <-k.exited:
-			return fmt.Errorf("the registrar ended (%w):\n%s", k.err, k.logTail())
+		case <-k.child.exited:
+			return fmt.Errorf("the registrar ended (%w):\n%s", k.child.err, k.logTail())
 		case <-deadline:
 			return fmt.Errorf("the registrar was not ready in %v:\n%s", startTimeout, k.logTail())
 		case <-time.After(50 * time.Millisecond):
@@ -265,13 +258,7 @@ func (k *Kamailio) Stop() {
 
 func (k *Kamailio) halt() {
 	k.stop.Do(func() {
-		_ = k.cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-k.exited:
-		case <-time.After(stopTimeout):
-			_ = syscall.Kill(-k.cmd.Process.Pid, syscall.SIGKILL)
-			<-k.exited
-		}
+		k.child.end(syscall.SIGTERM)
 	})
 }
 
@@ -285,10 +272,10 @@ func (k *Kamailio) Restart(o Options) (*Kamailio, error) {
 
 // Pause stops all its processes until Resume: a registrar that is silent while
 // its port is open.
-func (k *Kamailio) Pause() error { return syscall.Kill(-k.cmd.Process.Pid, syscall.SIGSTOP) }
+func (k *Kamailio) Pause() error { return k.child.signalAll(syscall.SIGSTOP) }
 
 // Resume continues a registrar that Pause stopped.
-func (k *Kamailio) Resume() error { return syscall.Kill(-k.cmd.Process.Pid, syscall.SIGCONT) }
+func (k *Kamailio) Resume() error { return k.child.signalAll(syscall.SIGCONT) }
 
 // Port is its port on 127.0.0.1.
 func (k *Kamailio) Port() int { return k.port }
@@ -366,15 +353,29 @@ func parseLookup(out string) ([]Contact, error) {
 
 // Counters reads what became of the REGISTERs since the start.
 func (k *Kamailio) Counters() (Counters, error) {
-	out, err := k.ask("stats")
-	if err != nil {
-		return Counters{}, err
-	}
 	var c Counters
-	fields := map[string]*int{
+	err := k.count(map[string]*int{
 		"script:received": &c.Received, "script:unauthorized": &c.Unauthorized,
 		"script:stale": &c.Stale, "script:wrong": &c.Wrong, "script:accepted": &c.Accepted,
 		"script:faulted": &c.Faulted, "script:refused": &c.Refused,
+	})
+	return c, err
+}
+
+// CallCounters reads what became of the calls since the start.
+func (k *Kamailio) CallCounters() (CallCounters, error) {
+	var c CallCounters
+	err := k.count(map[string]*int{
+		"script:call_challenged": &c.Challenged, "script:call_wrong": &c.Wrong, "script:call_relayed": &c.Relayed,
+	})
+	return c, err
+}
+
+// count reads counters by name.
+func (k *Kamailio) count(fields map[string]*int) error {
+	out, err := k.ask("stats")
+	if err != nil {
+		return err
 	}
 	found := 0
 	for line := range strings.Lines(out) {
@@ -384,14 +385,14 @@ func (k *Kamailio) Counters() (Counters, error) {
 			continue
 		}
 		if *field, err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
-			return Counters{}, fmt.Errorf("read counter %s: %w", name, err)
+			return fmt.Errorf("read counter %s: %w", name, err)
 		}
 		found++
 	}
 	if found != len(fields) {
-		return Counters{}, fmt.Errorf("found %d of %d counters in %q", found, len(fields), out)
+		return fmt.Errorf("found %d of %d counters in %q", found, len(fields), out)
 	}
-	return c, nil
+	return nil
 }
 
 // ask runs a command of registrar.sh, which asks the control socket.

@@ -20,6 +20,9 @@
 #   MAX_EXPIRES=7200      seconds
 #   AUTHINFO=0            1: Authentication-Info in the 200
 #   FAULT_USERS=0         1: see registrar.cfg
+#   CALLS=0               1: a proxy for calls as well, see registrar.cfg
+#   CALL_DIALOGS=0        1: which challenges inside dialogs, too
+#   CALLEE=127.0.0.1:5080 where calls to numbers go
 #   WORKERS=2
 #   RUN_DIR=              of this instance; empty: /tmp/muster-registrar.PORT
 #   KAMAILIO=kamailio     KAMCMD=kamcmd
@@ -30,6 +33,7 @@ PATH=$PATH:/usr/sbin
 : "${PORT:=5060}" "${TRANSPORTS:=udp tcp}" "${ALGO:=}" "${NC:=0}" "${OTN:=0}"
 : "${NONCE_EXPIRE:=300}" "${MIN_EXPIRES:=10}" "${MAX_EXPIRES:=7200}"
 : "${AUTHINFO:=0}" "${FAULT_USERS:=0}" "${WORKERS:=2}"
+: "${CALLS:=0}" "${CALL_DIALOGS:=0}" "${CALLEE:=127.0.0.1:5080}"
 : "${RUN_DIR:=/tmp/muster-registrar.$PORT}" "${KAMAILIO:=kamailio}" "${KAMCMD:=kamcmd}"
 control=unix:$RUN_DIR/control
 
@@ -47,6 +51,8 @@ arguments() {
 	if [ "$OTN" = 1 ]; then args+=(-A WITH_OTN); fi
 	if [ "$AUTHINFO" = 1 ]; then args+=(-A WITH_AUTHINFO); fi
 	if [ "$FAULT_USERS" = 1 ]; then args+=(-A WITH_FAULTS); fi
+	if [ "$CALLS" = 1 ]; then args+=(-A WITH_CALLS -A "CALLEE=\"sip:$CALLEE\""); fi
+	if [ "$CALL_DIALOGS" = 1 ]; then args+=(-A WITH_CALL_DIALOGS); fi
 }
 
 case ${1:-} in
