@@ -122,6 +122,13 @@ func (w *world) answered(handler string) int {
 	return int(views[i].Answered)
 }
 
+// Invite and Ack implement actors.Sender; nobody calls here.
+func (*world) Invite(*messages.SIPRequest, func(messages.InviteReport)) messages.Invitation {
+	return nil
+}
+
+func (*world) Ack(*messages.SIPRequest) {}
+
 // Send implements actors.Sender: it challenges once, and takes the answer.
 func (w *world) Send(req *messages.SIPRequest, done func(messages.SIPOutcome)) {
 	r := &messages.SIPResponse{Status: 200, RetryAfter: -1, Contact: messages.ContactOurs, ContactExpires: 3600}
