@@ -90,7 +90,7 @@ type earlyAnswer struct {
 // dialogs (S-31).
 const maxAnswers = 16
 
-// Orders are what a bridge wants done with a leg, in order.
+// bridgeOrder is what a bridge wants done with a leg: one of the types below.
 type bridgeOrder interface{ bridgeOrder() }
 
 type (
@@ -191,7 +191,7 @@ func (b bridge) progressed(from side, r *messages.SIPResponse) (bridge, []bridge
 	}
 	info := infoOf(r)
 	if info.RSeq > 0 && len(info.Body) > 0 && len(b.legs[placed].answers) < maxAnswers {
-		answer := earlyAnswer{info.RemoteTag, b.passing("INVITE", info), info.ContentType, info.Body}
+		answer := earlyAnswer{info.RemoteTag, describing(info.Headers), info.ContentType, info.Body}
 		b = b.with(placed, func(l *bridgeLeg) { l.answers = append(slices.Clone(l.answers), answer) })
 	}
 	return b, []bridgeOrder{b.reply(taken, "INVITE", b.legs[taken].invite, r.Status, r.Phrase, info)}

@@ -43,7 +43,24 @@ func (b bridge) passing(method string, info messages.DialogInfo) []messages.Head
 			name == "reason",
 			name == "recv-info",
 			name == "info-package" && method == "INFO",
-			len(info.Body) > 0 && (name == "mime-version" || strings.HasPrefix(name, "content-")):
+			len(info.Body) > 0 && describes(name):
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// describes tells the headers without which a body cannot be read. The name is
+// canonical.
+func describes(name string) bool {
+	return name == "mime-version" || strings.HasPrefix(name, "content-")
+}
+
+// describing are those of a message.
+func describing(headers []messages.Header) []messages.Header {
+	var out []messages.Header
+	for _, h := range headers {
+		if describes(mutation.Canonical(h.Name)) && len(out) < maxPassed {
 			out = append(out, h)
 		}
 	}

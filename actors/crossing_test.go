@@ -265,8 +265,8 @@ func (w *world) wantNoSessions() {
 	}
 }
 
-// TestCAN01_TrunkCancel: the caller gives up, at any time.
-func TestCAN01_TrunkCancel(t *testing.T) {
+// TestTrunkCancel: the caller gives up, at any time.
+func TestTrunkCancel(t *testing.T) {
 	for name, prepare := range map[string]func(*world){
 		"while it rings": func(w *world) { w.ua.script(func(u *fakeUA) { u.invited = func(c *fakeCall) { c.rings() } }) },
 		"before anything": func(w *world) {
@@ -433,8 +433,8 @@ func TestDLG15_TrunkGlare(t *testing.T) {
 		if got := c.asks(placed, "INVITE", 50, "two").final().Status; got != 491 {
 			w.t.Errorf("the far end got %d", got)
 		}
-		if got := c.asks(taken, "INVITE", 51, "three").final().Status; got != 500 {
-			w.t.Errorf("the PBX got %d for a second one", got)
+		if got := c.asks(taken, "INVITE", 51, "three").final(); got.Status != 500 || len(valueOf(got.Headers, "Retry-After")) != 1 {
+			w.t.Errorf("the PBX got %+v for a second one", got)
 		}
 		close(release)
 		time.Sleep(time.Second)

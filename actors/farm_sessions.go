@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sipmuster/muster/actors/mutation"
 	"github.com/sipmuster/muster/actors/session"
 	"github.com/sipmuster/muster/messages"
 )
@@ -271,7 +272,7 @@ func (r SessionReply) check() error {
 	}
 	if r.Status >= 300 && r.Status < 400 {
 		r.Headers = slices.DeleteFunc(slices.Clone(r.Headers), func(h messages.Header) bool {
-			return h.Name == "Contact" // where a redirection leads
+			return mutation.Canonical(h.Name) == "contact" // where a redirection leads
 		})
 	}
 	return checkContent(r.Headers, r.ContentType, r.Body)

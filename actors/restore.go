@@ -70,7 +70,7 @@ func (r *restorer) Event(env *messages.Envelope) error {
 		switch {
 		case e.crashes.parked:
 		case env.GetProfile().TypeName() == "":
-			r.park(&e.crashes, "profile", id, env.GetVersion())
+			r.park(&e.crashes, env)
 		default:
 			v := e.cell.Load()
 			e.cell.Store(&versioned{state: profile.Apply(v.state, env.GetProfile()), version: env.GetVersion()})
@@ -81,7 +81,7 @@ func (r *restorer) Event(env *messages.Envelope) error {
 		switch {
 		case e == nil || e.crashes.parked:
 		case env.GetSession().TypeName() == "":
-			r.park(&e.crashes, "session", id, env.GetVersion())
+			r.park(&e.crashes, env)
 		default:
 			v := e.cell.Load()
 			state := session.Apply(v.state, env.GetSession(), time.Unix(0, env.GetAtUnixNano()))
@@ -91,8 +91,9 @@ func (r *restorer) Event(env *messages.Envelope) error {
 	return nil
 }
 
-func (r *restorer) park(c *crashes, what, id string, version uint64) {
-	r.farm.log.Error("unknown event: the journal was written by a later release; the "+what+" is parked", what, id, "version", version)
+func (r *restorer) park(c *crashes, env *messages.Envelope) {
+	r.farm.log.Error("unknown event: the journal was written by a later release; the profile or session is parked",
+		"stream", env.GetStream(), "version", env.GetVersion())
 	c.parked = true
 	r.farm.observer.ActorRestarted(true)
 }

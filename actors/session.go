@@ -1,10 +1,12 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -103,7 +105,10 @@ func (a *sessionActor) Receive(ctx actor.Context) {
 		a.mustBeLoaded()
 		a.armed = time.Time{}
 		a.tooEarly = a.handle(ctx, session.TimerFired{}).Dropped == messages.DropEarly
-		a.arm()
+		if a.tooEarly {
+			a.armed = time.Time{}
+			a.arm()
+		}
 	case *verdict:
 		a.judged(ctx, m)
 	default:
@@ -224,6 +229,7 @@ func (a *sessionActor) handle(ctx actor.Context, command session.Command) sessio
 		a.perform(ctx, e)
 	}
 	a.leaveNothingUnanswered()
+	a.endChains()
 	a.memory.prune(a.state)
 	if a.state.Ended {
 		a.finish()
@@ -335,12 +341,17 @@ func (a *sessionActor) rest() {
 	clear(a.questions)
 }
 
-// endChains tells whoever waits for a request that the session is over.
+// endChains tells whoever waits for a request that is over, and of which the
+// core has told nothing: the session ends, or the actor failed meanwhile.
 func (a *sessionActor) endChains() {
 	for chain, c := range a.memory.chains {
+		open := slices.ContainsFunc(a.state.Requests, func(r session.Request) bool { return r.GetChain() == chain })
+		if open || a.state.Retry.Chain == chain {
+			continue
+		}
 		delete(a.memory.chains, chain)
 		if c.result != nil {
-			c.result(sent{reason: a.state.Reason})
+			c.result(sent{reason: cmp.Or(a.state.Reason, messages.ReasonInterrupted)})
 		}
 	}
 }

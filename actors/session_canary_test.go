@@ -24,7 +24,8 @@ type shared struct {
 }
 
 func (s *shared) Write(p []byte) (int, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Write(p) }
-func (s *shared) String() string              { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
+
+func (s *shared) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
 
 // TestS62_NoBodyHeaderOrCredentialOfASessionIsTold: marked bodies, header values
 // and passwords go through everything that can happen to a session, also through
@@ -73,8 +74,10 @@ func TestS62_NoBodyHeaderOrCredentialOfASessionIsTold(t *testing.T) {
 		for range 4 {
 			id := w.call(owner)
 			time.Sleep(10 * time.Second)
-			_, err := w.farm.SendInSession(w.t.Context(), id, InDialog{Method: "INFO", ContentType: "text/plain", Body: []byte("canary-sdp info"),
-				Headers: []messages.Header{{Name: "X-Info", Value: "canary-header"}}})
+			_, err := w.farm.SendInSession(w.t.Context(), id, InDialog{
+				Method: "INFO", ContentType: "text/plain", Body: []byte("canary-sdp info"),
+				Headers: []messages.Header{{Name: "X-Info", Value: "canary-header"}},
+			})
 			say(err)
 			info := w.farm.Inbound
 			if _, ok := w.farm.session(id); ok {

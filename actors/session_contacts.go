@@ -85,7 +85,7 @@ func (x *contactIndex) add(key string, c contact) {
 		}
 		list = slices.Delete(slices.Clone(list), i, i+1) // it was forgotten and declared anew
 	}
-	s.users[key] = append(list[:len(list):len(list)], c)
+	s.users[key] = append(slices.Clip(list), c)
 }
 
 func (x *contactIndex) remove(key, id string) {

@@ -119,7 +119,8 @@ func (a *sessionActor) holds(response *messages.SIPResponse, method string) {
 		response.Dialog = &messages.DialogInfo{}
 	}
 	a.hand.response = response
-	if response.Status < 300 {
+	other := a.state.Dialog != nil && response.Dialog.RemoteTag != a.state.Dialog.GetRemoteTag() // another branch of a fork
+	if response.Status < 300 && !other {
 		a.learnDescription(method, response.Dialog)
 	}
 }
@@ -151,8 +152,9 @@ func (a *sessionActor) asked(ctx actor.Context, in *messages.SIPInbound) {
 	case a.state.Ended || !a.state.Exists():
 		refuseRequest(in, 481)
 		return
-	case in.Method == "ACK":
-		return // it belongs to an earlier process, or to nobody
+	case in.Method == "ACK": // for a 2xx of an earlier process, or for nothing
+		a.acknowledged(&acknowledged{cseq: in.CSeq, ack: in})
+		return
 	case in.Method == "CANCEL":
 		a.handle(ctx, session.PeerRequested{Request: in})
 		return
@@ -216,6 +218,9 @@ func (a *sessionActor) leaveNothingUnanswered() {
 // acknowledged: the ACK of our 2xx has come, or will not. A BYE had to wait for
 // that (RFC 3261 §15).
 func (a *sessionActor) acknowledged(m *acknowledged) {
+	if !a.memory.unacked[m.cseq] {
+		return
+	}
 	delete(a.memory.unacked, m.cseq)
 	switch {
 	case a.state.Ended:
@@ -249,6 +254,12 @@ func (a *sessionActor) tell(e session.Tell) {
 		Session: a.id, Kind: e.Notice, Chain: e.Chain, Response: a.hand.response, Request: shown(a.hand.request),
 		Status: int(e.Status), Reason: e.Reason,
 	})
+}
+
+// owned tells whether somebody answers the peer's requests.
+func (a *sessionActor) owned() (answers bool) {
+	defer func() { _ = recover() }() // it is somebody else's code
+	return a.memory.owner != nil && a.memory.owner.Answers()
 }
 
 // notify calls somebody else's code. What it does must not end the call.

@@ -160,6 +160,11 @@ func (m *sessionMemory) prune(s session.State) {
 			delete(m.unsent, attempt)
 		}
 	}
+	for attempt := range m.invitations {
+		if _, open := s.Request(attempt); !open {
+			delete(m.invitations, attempt) // there is nothing to cancel any more
+		}
+	}
 	for key := range m.acks {
 		if key.attempt != s.Confirmed {
 			delete(m.acks, key)

@@ -81,7 +81,7 @@ func (s *shardActor) place(ctx actor.Context, p *placement) error {
 	begun := s.newSession(p.id, p.spec, newSessionMemory(p.request.Owner), e.cell)
 	begun.counted = counted
 	s.spawnSession(ctx, begun)
-	s.hand(ctx, begun, p)
+	s.pass(ctx, begun, p)
 	return nil
 }
 
@@ -119,7 +119,7 @@ func (s *shardActor) takeCall(ctx actor.Context, m *incoming) {
 	begun := s.newSession(m.id, m.spec, newSessionMemory(owner), e.cell)
 	begun.counted = !m.spec.GetTrunkLeg()
 	s.spawnSession(ctx, begun)
-	s.hand(ctx, begun, m)
+	s.pass(ctx, begun, m)
 }
 
 // ask calls somebody else's code; what it does must not end the shard.
@@ -171,8 +171,8 @@ func (s *shardActor) spawnSession(ctx actor.Context, e *sessionEntry) {
 	s.sessionsByPID[pid.Id] = e
 }
 
-// hand gives the running actor of a session a message.
-func (s *shardActor) hand(ctx actor.Context, e *sessionEntry, message any) {
+// pass gives the running actor of a session a message.
+func (s *shardActor) pass(ctx actor.Context, e *sessionEntry, message any) {
 	e.sent++
 	ctx.Send(e.child, message)
 }
@@ -181,9 +181,9 @@ func (s *shardActor) hand(ctx actor.Context, e *sessionEntry, message any) {
 // come for it meanwhile.
 func (s *shardActor) revive(ctx actor.Context, e *sessionEntry) {
 	s.spawnSession(ctx, e)
-	s.hand(ctx, e, &sessionRecovered{})
+	s.pass(ctx, e, &sessionRecovered{})
 	for _, message := range e.backlog {
-		s.hand(ctx, e, message)
+		s.pass(ctx, e, message)
 	}
 	e.backlog = nil
 }
@@ -200,7 +200,7 @@ func (s *shardActor) deliverMail(ctx actor.Context, m *sessionMail) {
 		refuseRequest(request, 481)
 	case !ok:
 	case e.child != nil:
-		s.hand(ctx, e, m.message)
+		s.pass(ctx, e, m.message)
 	case isOrder && e.crashes.parked:
 		// An operator's command is what a parked session waits for.
 		e.crashes = crashes{}
@@ -224,7 +224,7 @@ func (s *shardActor) sessionOver(ctx actor.Context, m *sessionOver) {
 		return
 	}
 	if state := e.cell.Load().state; state.Exists() {
-		s.farm.ended.add(s.farm.sessionView(e, true))
+		s.farm.ended.add(s.farm.sessionView(e, false))
 	}
 	ctx.Stop(e.child)
 	delete(s.sessionsByPID, e.child.Id)
@@ -277,7 +277,7 @@ func (s *shardActor) sweepSessions(ctx actor.Context, now time.Time) (overdue in
 		at, ok := e.cell.Load().state.WakeAt()
 		if ok && e.child != nil && at.Before(now.Add(-overdueAfter)) {
 			overdue++
-			s.hand(ctx, e, &sessionInput{session.TimerFired{}})
+			s.pass(ctx, e, &sessionInput{session.TimerFired{}})
 		}
 	}
 	return overdue

@@ -307,8 +307,10 @@ func TestDLG10_InsideTheDialog(t *testing.T) {
 		if _, body, _ := w.bodies.Body(id); string(body) != "v=0 new canary-sdp" {
 			w.t.Errorf("kept %q, want the description that was agreed last", body)
 		}
-		r, err := w.farm.SendInSession(w.t.Context(), id, InDialog{Method: "INFO", ContentType: "application/dtmf", Body: []byte("5"),
-			Headers: []messages.Header{{Name: "Info-Package", Value: "dtmf"}}})
+		r, err := w.farm.SendInSession(w.t.Context(), id, InDialog{
+			Method: "INFO", ContentType: "application/dtmf", Body: []byte("5"),
+			Headers: []messages.Header{{Name: "Info-Package", Value: "dtmf"}},
+		})
 		info := w.ua.all("INFO")[0]
 		if err != nil || r.Status != 200 || string(info.Body) != "5" || info.ContentType != "application/dtmf" || !info.NoContact {
 			w.t.Errorf("INFO: %+v, %v, %+v", r, err, info)
@@ -512,6 +514,86 @@ func TestSessionLimits(t *testing.T) {
 		w.wantSession(first, "ended", messages.ReasonHangup)
 		if _, err := start("q0"); err != nil {
 			w.t.Errorf("a call after another has ended: %v", err)
+		}
+	})
+}
+
+// TestARequestIsToldOfWhateverHappens: who waits for a request inside the dialog
+// learns its end, also when the session ends first or its actor fails.
+func TestARequestIsToldOfWhateverHappens(t *testing.T) {
+	calls(t, Registrar{}, nil, func(w *world) {
+		w.ua.script(func(u *fakeUA) {
+			u.asked = func(q *messages.SIPRequest) *messages.SIPResponse {
+				if q.Method == "BYE" {
+					return reply(200)
+				}
+				return nil
+			}
+		})
+		results := make(chan InDialogResult, 1)
+		send := func(id string) {
+			r, err := w.farm.SendInSession(w.t.Context(), id, InDialog{Method: "INFO"})
+			if err != nil {
+				w.t.Error(err)
+			}
+			results <- r
+		}
+		want := func(reason messages.Reason) {
+			w.t.Helper()
+			synctest.Wait()
+			select {
+			case r := <-results:
+				if r.Status != 0 || r.Reason != string(reason) {
+					w.t.Errorf("told %+v, want %s", r, reason)
+				}
+			default:
+				w.t.Errorf("nothing was told, want %s", reason)
+			}
+		}
+		id := w.call(nil)
+		time.Sleep(time.Second)
+		go send(id)
+		synctest.Wait()
+		if _, err := w.farm.EndSession(w.t.Context(), id); err != nil {
+			w.t.Fatal(err)
+		}
+		want(messages.ReasonHangup)
+
+		id = w.call(nil)
+		time.Sleep(time.Second)
+		go send(id)
+		synctest.Wait()
+		w.journal.plant(sessionStream(id))
+		w.arrives(w.inside(id, "INFO", 1)) // fails the actor
+		w.journal.plant("")
+		time.Sleep(time.Second)
+		want(messages.ReasonInterrupted)
+		w.wantSession(id, "established", "")
+		if w.observer.failures() != 1 {
+			w.t.Errorf("%d failures", w.observer.failures())
+		}
+		time.Sleep(time.Minute) // the transactions of the far end
+	})
+}
+
+// TestINV02_ForksAreAcknowledgedAndEnded: another 2xx makes a dialog that nobody wants,
+// and its description is not taken for the peer's.
+func TestINV02_ForksAreAcknowledgedAndEnded(t *testing.T) {
+	calls(t, Registrar{}, nil, func(w *world) {
+		w.ua.script(func(u *fakeUA) {
+			u.invited = func(c *fakeCall) {
+				c.reply(200, withBody(answerSDP))
+				c.reply(200, withTag("fork"), withBody("v=0 fork"), func(r *messages.SIPResponse) { r.Dialog.Target = "sip:fork@198.51.100.3" })
+			}
+		})
+		id := w.call(nil)
+		time.Sleep(time.Second)
+		w.wantMethods("INVITE", "ACK", "ACK", "BYE")
+		if ack, bye := w.ua.all("ACK")[1], w.ua.all("BYE")[0]; ack.ToTag != "fork" || bye.ToTag != "fork" || bye.RequestURI != "sip:fork@198.51.100.3" {
+			w.t.Errorf("ACK %+v, BYE %+v", ack, bye)
+		}
+		if v := w.wantSession(id, "established", ""); v.Body != answerSDP {
+			w.t.Errorf("the peer's description is %q", v.Body)
 		}
 	})
 }

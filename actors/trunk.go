@@ -12,8 +12,8 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// ProfileFrom is the Trunk.Profile that looks at the From URI; ProfileHeader
-// begins one that looks at a header.
+// ProfileFrom is the Trunk.Profile that looks at the From URI, as an empty one
+// does; ProfileHeader begins one that looks at a header.
 const (
 	ProfileFrom   = "from"
 	ProfileHeader = "header:"
@@ -125,7 +125,7 @@ func CheckTrunks(trunks []Trunk, registrars []Registrar) error {
 		if t.URI == "" || messages.UserPart(t.URI) != "" {
 			fault("want a SIP URI without user part")
 		}
-		if name, isHeader := strings.CutPrefix(t.Profile, ProfileHeader); t.Profile != ProfileFrom && (!isHeader || !challenge.IsToken(name)) {
+		if name, isHeader := strings.CutPrefix(t.Profile, ProfileHeader); t.Profile != "" && t.Profile != ProfileFrom && (!isHeader || !challenge.IsToken(name)) {
 			fault("profile: want %q or %qNAME", ProfileFrom, ProfileHeader)
 		}
 		if (t.Registrar == "") == (len(t.Profiles) == 0) {

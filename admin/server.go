@@ -102,11 +102,11 @@ const (
 
 	// requestTimeout bounds an ordinary request. fetchTimeout is above the 32 s
 	// of a transaction's Timer F (RFC 3261 §17.1.2.2), and its retry after a
-	// challenge; inDialogTimeout is above two such and the wait after a 491
-	// (RFC 3261 §14.1) between them. importTimeout is for 5,000 declarations.
+	// challenge; inDialogTimeout is above the 3 min that the node gives a
+	// request inside a session. importTimeout is for 5,000 declarations.
 	requestTimeout  = 30 * time.Second
 	fetchTimeout    = 75 * time.Second
-	inDialogTimeout = 150 * time.Second
+	inDialogTimeout = 200 * time.Second
 	importTimeout   = 5 * time.Minute
 	// writeGrace is how long the peer may take to read a piece of an answer.
 	writeGrace = 30 * time.Second

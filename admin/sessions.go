@@ -14,8 +14,8 @@ import (
 	"github.com/sipmuster/muster/admin/declare"
 )
 
-// maxSessionBody is for a SIP message of 64 KiB in which every byte is written
-// as six, such as \u0000.
+// maxSessionBody is for the largest session description, in which every byte is
+// written as six, such as \u0000, and the rest.
 const maxSessionBody = 512 << 10
 
 // sessionStart documents the body of POST /sessions. Package declare reads it,

@@ -29,11 +29,9 @@ type callees struct {
 	wait  sync.WaitGroup
 }
 
-// invited is Options.OnInvite.
+// invited is Options.OnInvite. It must return for the call to go on.
 func (c *callees) invited(i *muster.Invitation) {
-	c.wait.Add(1)
-	go func() {
-		defer c.wait.Done()
+	c.wait.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		err := c.play(ctx, i)
@@ -43,7 +41,7 @@ func (c *callees) invited(i *muster.Invitation) {
 		if err != nil {
 			c.errs = append(c.errs, fmt.Errorf("callee %s: %w", i.Profile, err))
 		}
-	}()
+	})
 }
 
 // want checks how many calls were taken, all without trouble.

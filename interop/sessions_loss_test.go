@@ -33,7 +33,7 @@ func TestCallsThroughALossyNetwork(t *testing.T) {
 	t.Cleanup(relay.Close)
 	far := sippFor(t, SIPpOptions{
 		Scenario: "lossy", Calls: calls, Port: port, Keys: map[string]string{"relay": relay.Addr()},
-		Limit: 3 * time.Minute, Patience: 40 * time.Second, Tolerant: true,
+		Limit: 3 * time.Minute, Patience: 40 * time.Second,
 	})
 	n := newCallNode(t, muster.Options{Desired: muster.Desired{
 		Registrars: []actors.Registrar{farEnd("far", relay.Addr())}, Profiles: callers(20, "caller", "far"),
@@ -52,8 +52,15 @@ func TestCallsThroughALossyNetwork(t *testing.T) {
 	if c, err := far.Counts(); err != nil || c.Successful != calls || c.Failed != 0 {
 		t.Errorf("SIPp counts %+v (%v), want %d calls, all successful", c, err, calls)
 	}
-	for _, call := range wantWire(t, far, judgement{lossy: true}) {
+	found := wantWire(t, far, judgement{lossy: true})
+	if len(found) != calls {
+		t.Errorf("SIPp saw %d calls, want %d", len(found), calls)
+	}
+	for _, call := range found {
 		wantOffered(t, call)
+		if invites, byes := len(call.of("INVITE")), len(call.of("BYE")); invites != 2 || byes != 1 {
+			t.Errorf("%s: %d INVITEs and %d BYEs, want 2 and 1", call.id, invites, byes)
+		}
 	}
 	counts := relay.Counts()
 	t.Logf("the relay: %+v", counts)

@@ -192,10 +192,11 @@ func offer(i int) []byte {
 	return fmt.Appendf(nil, "v=0\r\no=- %d 1 IN IP4 127.0.0.1\r\ns=\xc3\xa9 \xff\t \r\n\r\n\nlast line without end", i)
 }
 
-// wantQuiet checks that no session is left, by the list and by the metrics.
+// wantQuiet checks that no session is left, by the list and by the metrics, at
+// most 64*T1 and some time for the machine after the last message.
 func (n *callNode) wantQuiet() {
 	n.t.Helper()
-	eventually(n.t, 10*time.Second, func() string {
+	eventually(n.t, 40*time.Second, func() string {
 		page, err := n.Sessions(n.t.Context(), actors.SessionQuery{Limit: 1000})
 		if err != nil {
 			n.t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,45 +19,55 @@ import (
 // Beside what SIPp checks, every message that it saw is judged (wire_test.go).
 type sippCourse struct {
 	scenario string
-	// holds are the rows of docs/rfc.yaml that it holds, beside those of the
-	// judge.
-	holds string
-	calls int
+	calls    int
+	// requests are those of the node, in order.
+	requests string
+	play     func(ctx context.Context, i int, s *muster.Session) error
 	// target is the user part that call i calls; nil calls bob.
 	target    func(i int) string
-	play      func(ctx context.Context, i int, s *muster.Session) error
 	onRequest func(*muster.PeerRequest)
 	// handler answers the challenges; empty is the DigestActor.
 	handler  string
 	patience time.Duration
-	judge    judgement
-	wire     func(t *testing.T, calls []*wireCall)
 }
 
 func (c sippCourse) String() string { return c.scenario }
 
+const (
+	onceChallenged  = "INVITE ACK INVITE ACK"
+	twiceChallenged = onceChallenged + " INVITE ACK"
+)
+
 func (n *callNode) courses() []sippCourse {
 	return []sippCourse{
-		{scenario: "401", holds: "CHA-01", calls: 20, play: talk},
-		{scenario: "407_401", holds: "CHA-01 CHA-06", calls: 20, play: talk},
-		{scenario: "180_407", holds: "INV-04", calls: 20, play: talk},
-		{scenario: "both", holds: "CHA-01", calls: 20, play: talk},
-		{scenario: "proxies", holds: "CHA-06", calls: 20, play: talk},
-		{scenario: "fork", holds: "INV-02", calls: 20, play: n.talkForked},
-		{scenario: "in_dialog", holds: "DLG-10 DLG-12", calls: 20, play: inDialog},
-		{scenario: "cancel_early", holds: "CAN-01", calls: 10, play: n.giveUpEarly},
-		{scenario: "cancel_ringing", holds: "CAN-01", calls: 20, play: giveUpRinging},
-		{scenario: "cancel_crosses", holds: "CAN-03", calls: 20, play: giveUpRinging},
-		{scenario: "cancel_challenged", holds: "CAN-02", calls: 5, handler: "slow", play: giveUpChallenged},
-		{scenario: "422", holds: "TMR-02", calls: 10, play: talk},
-		{scenario: "302", calls: 10, play: talk},
-		{scenario: "refused", calls: 30, target: func(i int) string { return []string{"busy", "decline", "overload"}[i%3] }, play: refusedCall},
-		{scenario: "bye", calls: 20, play: hungUpOn},
-		{scenario: "reinvite", calls: 20, play: n.answered, onRequest: answerPeer},
-		{scenario: "glare", holds: "DLG-14 DLG-15", calls: 5, play: glare},
-		{scenario: "prack", holds: "PRK-01 PRK-02", calls: 20, play: talkEarly},
-		{scenario: "timer_ours", holds: "TMR-03 TMR-04", calls: 3, play: n.refreshed, patience: 65 * time.Second},
-		{scenario: "timer_theirs", holds: "TMR-03", calls: 10, play: n.refreshedByPeer},
+		{scenario: "401", calls: 20, requests: onceChallenged + " BYE", play: talk},                                // CHA-01
+		{scenario: "407_401", calls: 20, requests: twiceChallenged + " BYE", play: talk},                           // CHA-01 CHA-06
+		{scenario: "180_407", calls: 20, requests: onceChallenged + " BYE", play: talk},                            // INV-04
+		{scenario: "both", calls: 20, requests: onceChallenged + " BYE", play: talk},                               // CHA-01
+		{scenario: "proxies", calls: 20, requests: twiceChallenged + " INVITE ACK BYE", play: talk},                // CHA-06
+		{scenario: "fork", calls: 20, requests: onceChallenged + " ACK BYE BYE", play: n.talkForked},               // INV-02
+		{scenario: "cancel_early", calls: 10, requests: "INVITE CANCEL ACK", play: n.giveUpEarly},                  // CAN-01
+		{scenario: "cancel_ringing", calls: 20, requests: "INVITE ACK INVITE CANCEL ACK", play: giveUpRinging},     // CAN-01
+		{scenario: "cancel_crosses", calls: 20, requests: "INVITE ACK INVITE CANCEL ACK BYE", play: giveUpRinging}, // CAN-03
+		{scenario: "cancel_challenged", calls: 5, requests: "INVITE ACK", play: giveUpChallenged, handler: "slow"}, // CAN-02
+		{scenario: "422", calls: 10, requests: twiceChallenged + " BYE", play: talk},                               // TMR-02
+		{scenario: "302", calls: 10, requests: twiceChallenged + " BYE", play: talk},
+		{scenario: "bye", calls: 20, requests: onceChallenged, play: hungUpOn},
+		{scenario: "reinvite", calls: 20, requests: "INVITE ACK BYE", play: n.answered, onRequest: answerPeer},
+		{scenario: "glare", calls: 5, requests: twiceChallenged + " BYE", play: glare},                     // DLG-14 DLG-15
+		{scenario: "prack", calls: 20, requests: "INVITE ACK INVITE PRACK PRACK ACK BYE", play: talkEarly}, // PRK-01 PRK-02
+		{scenario: "timer_theirs", calls: 10, requests: "INVITE ACK BYE", play: n.refreshedByPeer},         // TMR-03
+		{ // TMR-03 TMR-04
+			scenario: "timer_ours", calls: 3, requests: "INVITE ACK UPDATE UPDATE BYE", play: n.refreshed, patience: 65 * time.Second,
+		},
+		{ // DLG-10 DLG-12
+			scenario: "in_dialog", calls: 20, play: inDialog,
+			requests: onceChallenged + " " + onceChallenged + " UPDATE UPDATE INFO INFO MESSAGE MESSAGE REFER REFER BYE BYE",
+		},
+		{
+			scenario: "refused", calls: 30, requests: onceChallenged, play: refusedCall,
+			target: func(i int) string { return []string{"busy", "decline", "overload"}[i%3] },
+		},
 	}
 }
 
@@ -95,21 +104,27 @@ func TestSessionsAgainstSIPp(t *testing.T) {
 			}
 		}})
 		wantDone(t, s, c.calls)
-		calls := wantWire(t, s, c.judge)
-		if len(calls) != c.calls {
-			t.Errorf("SIPp saw %d calls, want %d", len(calls), c.calls)
-		}
-		for _, call := range calls {
-			wantOffered(t, call)
-		}
-		if c.wire != nil {
-			c.wire(t, calls)
-		}
+		wantCalls(t, wantWire(t, s, judgement{}), c.calls, c.requests)
 	})
 	n.wantQuiet()
 }
 
-// wantOffered checks the body and the header of the caller on the wire.
+// wantCalls checks how many calls there were, which requests each had, and that
+// the body and the header of the caller were on the wire as he gave them.
+func wantCalls(t *testing.T, calls []*wireCall, count int, requests string) {
+	t.Helper()
+	if len(calls) != count {
+		t.Errorf("SIPp saw %d calls, want %d", len(calls), count)
+	}
+	for _, call := range calls {
+		wantOffered(t, call)
+		if got := call.sequence(); got != requests {
+			t.Errorf("%s: the requests were %s, want %s", call.id, got, requests)
+		}
+	}
+}
+
+// wantOffered checks the INVITEs outside the dialog.
 func wantOffered(t *testing.T, call *wireCall) {
 	t.Helper()
 	for _, invite := range call.of("INVITE") {
@@ -200,74 +215,6 @@ func giveUpRinging(ctx context.Context, _ int, s *muster.Session) error {
 		return err
 	}
 	return hangUp(ctx, s)
-}
-
-// slowAnswers is an xSP that answers when it is told to.
-type slowAnswers struct {
-	mu     sync.Mutex
-	asked  map[string]chan struct{} // by session, closed when the question is there
-	answer map[string]chan struct{} // closed when the answer may go
-}
-
-var slow = &slowAnswers{asked: map[string]chan struct{}{}, answer: map[string]chan struct{}{}}
-
-// of are the two channels of a session.
-func (x *slowAnswers) of(id string) (asked, answer chan struct{}) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.asked[id] == nil {
-		x.asked[id], x.answer[id] = make(chan struct{}), make(chan struct{})
-	}
-	return x.asked[id], x.answer[id]
-}
-
-// Answer implements xsp.Authenticator.
-func (x *slowAnswers) Answer(ctx context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
-	asked, answer := x.of(q.GetSessionId())
-	close(asked)
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-answer:
-		return answerDigest(q), nil
-	}
-}
-
-// giveUpChallenged ends a call while its xSP computes an answer, which then
-// comes too late.
-func giveUpChallenged(ctx context.Context, _ int, s *muster.Session) error {
-	asked, answer := slow.of(s.ID())
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-asked:
-	}
-	defer close(answer)
-	return hangUp(ctx, s)
-}
-
-// answerDigest answers every challenge of a question with MD5, as an embedder's
-// own procedure would.
-func answerDigest(q *messages.AuthChallenge) *messages.AuthAnswer {
-	a := &messages.AuthAnswer{Ref: q.GetRef()}
-	user := messages.UserPart(q.GetAor())
-	for _, c := range q.GetChallenges() {
-		p := map[string]string{
-			"username": user, "realm": c.GetRealm(), "nonce": c.GetParams()["nonce"], "uri": q.GetRequestUri(),
-			"qop": "auth", "cnonce": q.GetRef()[:8], "nc": fmt.Sprintf("%08x", c.GetNonceCount()),
-		}
-		name := "Authorization"
-		if c.GetSpace() == messages.Space_PROXY {
-			name = "Proxy-Authorization"
-		}
-		a.Answered = append(a.Answered, c.GetIndex())
-		a.Mutations = append(a.Mutations, &messages.HeaderMutation{
-			Op: messages.Op_SET, Name: name,
-			Value: fmt.Sprintf(`Digest username=%q, realm=%q, nonce=%q, uri=%q, response=%q, algorithm=MD5, cnonce=%q, qop=auth, nc=%s`,
-				user, p["realm"], p["nonce"], p["uri"], digestResponse(p, q.GetMethod(), Password(user)), p["cnonce"], p["nc"]),
-		})
-	}
-	return a
 }
 
 // talkEarly gets its answer in a reliable 183, and a 200 without one.
@@ -367,78 +314,4 @@ func (n *callNode) refreshedByPeer(ctx context.Context, _ int, s *muster.Session
 		return fmt.Errorf("the session timer is %+v, %w", v.Timer, err)
 	}
 	return hangUp(ctx, s)
-}
-
-// TestThousandCallsThroughA407: 50 a second, through a challenge each. CHA-02
-// CHA-03 CHA-05 CHA-07 INV-01 DLG-01 TRX-05
-func TestThousandCallsThroughA407(t *testing.T) {
-	t.Parallel()
-	const calls = 1000
-	n, far := newSIPpNode(t, "407", calls, "")
-	n.manyCalls(far, calls)
-}
-
-// TestXSPAnswersForCalls: the same, and the node does not know the passwords.
-func TestXSPAnswersForCalls(t *testing.T) {
-	t.Parallel()
-	const calls = 200
-	n, far := newSIPpNode(t, "407", calls, "own")
-	n.manyCalls(far, calls)
-	if got := n.metric("muster_challenges_total", map[string]string{"handler": "own", "outcome": "answered"}); got < calls {
-		t.Errorf("the xSP has answered %v challenges, want %d", got, calls)
-	}
-	if got := n.metric("muster_challenges_total", map[string]string{"handler": "digest"}); got != 0 {
-		t.Errorf("the DigestActor was asked %v times", got)
-	}
-}
-
-// ownProcedure is an xSP as a Go function.
-type ownProcedure struct{}
-
-// Answer implements xsp.Authenticator.
-func (ownProcedure) Answer(_ context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
-	return answerDigest(q), nil
-}
-
-// newSIPpNode is a node with one SIPp as its registrar and far end.
-func newSIPpNode(t *testing.T, scenario string, calls int, handler string) (*callNode, *SIPp) {
-	t.Helper()
-	far := sippFor(t, SIPpOptions{Scenario: scenario, Calls: calls, Limit: 2 * time.Minute})
-	registrar := farEnd("far", far.Addr())
-	registrar.SessionHandler = handler
-	profiles := callers(20, "caller", "far")
-	var xsps []actors.XSP
-	if handler != "" {
-		for i := range profiles {
-			profiles[i].Password = messages.Secret{}
-		}
-		xsps = []actors.XSP{{Name: handler, Authenticator: ownProcedure{}}}
-	}
-	return newCallNode(t, muster.Options{Desired: muster.Desired{Registrars: []actors.Registrar{registrar}, Profiles: profiles, XSPs: xsps}}), far
-}
-
-// manyCalls places calls at 50 a second and judges what SIPp saw.
-func (n *callNode) manyCalls(far *SIPp, count int) {
-	n.t.Helper()
-	n.run(campaign{count: count, rate: 50, play: talk, call: func(i int) muster.Call {
-		return muster.Call{
-			Profile: fmt.Sprintf("caller%d", i%20), Target: "sip:bob@" + far.Addr(), Body: offer(i),
-			Headers: []messages.Header{{Name: "Subject", Value: fmt.Sprint("call ", i)}},
-		}
-	}})
-	wantDone(n.t, far, count)
-	calls := wantWire(n.t, far, judgement{})
-	if len(calls) != count {
-		n.t.Errorf("SIPp saw %d calls, want %d", len(calls), count)
-	}
-	for _, call := range calls {
-		wantOffered(n.t, call)
-		if invites := len(call.of("INVITE")); invites != 2 {
-			n.t.Errorf("%s: %d INVITEs, want 2", call.id, invites)
-		}
-	}
-	n.wantQuiet()
-	if got := n.metric("muster_session_outcomes_total", map[string]string{"outcome": "answered"}); got != float64(count) {
-		n.t.Errorf("muster_session_outcomes_total counts %v answered calls, want %d", got, count)
-	}
 }

@@ -41,9 +41,6 @@ type SIPpOptions struct {
 	// Limit is after how long it gives up; 0 means a minute. Patience is how
 	// long a call waits for a message; 0 means 20 s.
 	Limit, Patience time.Duration
-	// Tolerant ignores messages that the scenario does not expect, where a
-	// network repeats and reorders them. Otherwise they fail the call.
-	Tolerant bool
 }
 
 // SIPp is a running SIPp (Debian package sip-tester).
@@ -139,6 +136,11 @@ func (s *SIPp) arguments(o SIPpOptions) ([]string, error) {
 	args := []string{
 		"-sf", scenario, "-i", s.host, "-bind_local", "-ci", "127.0.0.1", "-p", strconv.Itoa(s.port), "-m", strconv.Itoa(o.Calls),
 		"-nostdin", "-timeout", strconv.Itoa(int(s.limit.Seconds())), "-timeout_error", "-recv_timeout", strconv.Itoa(int(cmp.Or(o.Patience, 20*time.Second).Milliseconds())),
+		// A message that a scenario does not expect, such as a late repeat, is
+		// noted and ignored: SIPp cannot tell it from a mistake.
+		"-default_behaviors", "none", "-max_retrans", "11",
+		// What waits while a busy machine does not serve SIPp is not lost.
+		"-buff_size", "1048576",
 		// The watchdog ends a SIPp that a busy machine did not serve.
 		"-watchdog_interval", "0",
 		"-trace_err", "-error_file", s.path("errors"), "-trace_msg", "-message_file", s.path("messages"),
@@ -152,9 +154,6 @@ func (s *SIPp) arguments(o SIPpOptions) ([]string, error) {
 			return nil, err
 		}
 		args = append(args, "-inf", s.path("users.csv"))
-	}
-	if o.Tolerant {
-		args = append(args, "-default_behaviors", "none", "-max_retrans", "11")
 	}
 	if o.Target != "" {
 		args = append(args, "-r", strconv.Itoa(cmp.Or(o.Rate, 10)), "-l", strconv.Itoa(o.Calls), o.Target)

@@ -235,7 +235,7 @@ var mistakes = []mistake{
 func TestMistakesAreNoticed(t *testing.T) {
 	t.Parallel()
 	together(t, mistake.String, mistakes, func(t *testing.T, m mistake) {
-		s := sippFor(t, SIPpOptions{Scenario: m.scenario, Calls: 1, Limit: 4 * time.Second})
+		s := sippFor(t, SIPpOptions{Scenario: m.scenario, Calls: 1, Limit: 15 * time.Second, Patience: 3 * time.Second})
 		c := newCaller(t, s)
 		c.wrong = m.wrong
 		stuck := c.play(byHand[m.scenario])

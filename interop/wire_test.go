@@ -366,6 +366,22 @@ func (c *wireCall) dialogs() []string {
 	return tags
 }
 
+// sequence are the methods of the node's requests in order, without a further
+// ACK of the same response.
+func (c *wireCall) sequence() string {
+	var methods []string
+	acks := map[string]bool{}
+	for _, m := range c.requests {
+		key := fmt.Sprint(m.toTag, " ", m.cseq)
+		if m.method == "ACK" && acks[key] {
+			continue
+		}
+		acks[key] = acks[key] || m.method == "ACK"
+		methods = append(methods, m.method)
+	}
+	return strings.Join(methods, " ")
+}
+
 // of are the requests of the node of one method, without repeats.
 func (c *wireCall) of(method string) []*message {
 	var out []*message

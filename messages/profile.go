@@ -72,14 +72,23 @@ func NewProfileEvent(body any) *ProfileEvent {
 // EventTypes lists the type name of every event of profiles and sessions, each
 // once: the label values of muster_journal_events_total.
 func EventTypes() []string {
-	var names []string
-	for _, event := range []proto.Message{&ProfileEvent{}, &SessionEvent{}} {
-		fields := event.ProtoReflect().Descriptor().Oneofs().ByName("event").Fields()
-		for i := range fields.Len() {
-			if name := string(fields.Get(i).Message().Name()); !slices.Contains(names, name) {
-				names = append(names, name)
-			}
+	names := typesOf(&ProfileEvent{})
+	for _, name := range typesOf(&SessionEvent{}) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
 		}
+	}
+	return names
+}
+
+// ProfileEventTypes lists those of profiles, in field order.
+func ProfileEventTypes() []string { return typesOf(&ProfileEvent{}) }
+
+func typesOf(event proto.Message) []string {
+	fields := event.ProtoReflect().Descriptor().Oneofs().ByName("event").Fields()
+	names := make([]string, fields.Len())
+	for i := range names {
+		names[i] = string(fields.Get(i).Message().Name())
 	}
 	return names
 }

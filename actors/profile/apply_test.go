@@ -7,7 +7,7 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-func eventNames() []string { return messages.EventTypes() }
+func eventNames() []string { return messages.ProfileEventTypes() }
 
 func TestApplyPanicsOnAnUnknownEvent(t *testing.T) {
 	for name, e := range map[string]*messages.ProfileEvent{"nil": nil, "empty": {}} {

@@ -185,7 +185,7 @@ func (st *step) ourOffer() bool {
 // toldByPeer is any other request. Without an owner it gets the answer of
 // somebody who does not know what it is about.
 func (st *step) toldByPeer(q *messages.SIPInbound) {
-	status := 0
+	var status int
 	switch q.Method {
 	case "OPTIONS":
 		status = 200

@@ -72,8 +72,14 @@ func TestEverythingHasAScript(t *testing.T) {
 		want = append(want, name+"{")
 	}
 	effects := []session.Effect{
-		session.Admit{}, session.SendRequest{}, session.ResumeInvite{}, session.Cancel{},
-		session.Acknowledge{}, session.AskCredentials{}, session.Respond{}, session.Tell{},
+		session.Admit{},
+		session.SendRequest{},
+		session.ResumeInvite{},
+		session.Cancel{},
+		session.Acknowledge{},
+		session.AskCredentials{},
+		session.Respond{},
+		session.Tell{},
 	}
 	for _, e := range effects {
 		text := renderEffect(e, session.State{})

@@ -311,9 +311,9 @@ func wander(policy session.Policy, pick pick, steps int) error {
 // TestRandomWalk makes many random steps, each with all invariants checked. A
 // failure names the seed that repeats it.
 func TestRandomWalk(t *testing.T) {
-	steps, length := 200_000, 500
+	steps, length := 100_000, 500
 	if testing.Short() || raceEnabled {
-		steps = 20_000
+		steps = 10_000
 	}
 	for part := range 2 {
 		t.Run([]string{"first half", "second half"}[part], func(t *testing.T) {
@@ -352,7 +352,7 @@ func FuzzDecide(f *testing.F) {
 			return int(b) % n
 		}
 		policies := walkPolicies()
-		if err := wander(policies[pick(len(policies))], pick, min(steps, 300)); err != nil {
+		if err := wander(policies[pick(len(policies))], pick, min(steps, 150)); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -273,7 +273,7 @@ func (n *Node) EndSession(_ context.Context, id string) (actors.SessionView, err
 	if err != nil {
 		return actors.SessionView{}, err
 	}
-	c.end(0, "hangup")
+	c.end(0, string(messages.ReasonHangup))
 	return c.view, nil
 }
 

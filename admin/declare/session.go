@@ -14,14 +14,13 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// Bounds of what a caller adds to a request of a session. A SIP message is at
-// most 65,535 bytes, so that a larger body could not leave; the node checks
-// the message as a whole.
+// Bounds of what a caller adds to a request of a session, those of the node: a
+// message has to fit with all the rest into 64 KiB.
 const (
-	maxHeaders     = 64
+	maxHeaders     = 32
 	maxHeaderName  = 64
-	maxHeaderValue = 4096
-	maxSIPBody     = 65_535
+	maxHeaderValue = 4 << 10
+	maxSIPBody     = 48 << 10
 )
 
 // sdp is the body that INVITE and UPDATE carry unless somebody says otherwise
@@ -160,7 +159,7 @@ func (r *request) set(name string, token json.Token) {
 
 func (r *request) setBody(content []byte) *Fault {
 	if len(content) > maxSIPBody {
-		return &Fault{What: "is longer than a SIP message, " + strconv.Itoa(maxSIPBody) + " bytes"}
+		return &Fault{What: "is longer than " + strconv.Itoa(maxSIPBody) + " bytes"}
 	}
 	r.body = content
 	return nil
@@ -271,12 +270,10 @@ func (r *request) readHeader(in *json.Decoder, name string) error {
 	}
 	for _, v := range values {
 		text, ok := v.(string)
-		what := ""
+		text = strings.Trim(text, " \t")
+		what := headerValue(text)
 		if !ok {
 			what = "must be a string or a list of strings"
-		} else {
-			text = strings.Trim(text, " \t")
-			what = headerValue(text)
 		}
 		if what != "" {
 			r.faults.add("headers."+name, what, "")

@@ -79,14 +79,14 @@ func TestSessionJSONNamesEveryFault(t *testing.T) {
 		start + `"body_base64":"canary!"}`:                                           "body_base64: is not base64 (write the standard alphabet with padding, RFC 4648 §4)",
 		start + `"content_type":"application/sdp"}`:                                  "content_type: stands without a body",
 		start + `"content_type":"canary","body":"x"}`:                                "content_type: is not a media type (write type/subtype, such as application/sdp)",
-		start + `"body":"` + long + `"}`:                                             "body: is longer than a SIP message, 65535 bytes",
+		start + `"body":"` + long + `"}`:                                             "body: is longer than 49152 bytes",
 		start + `"hangup_after":"soon"}`:                                             `hangup_after: is not a duration (write seconds, or a duration such as "10s")`,
 		start + `"hangup_after":-1}`:                                                 `hangup_after: is negative (write seconds, or a duration such as "10s")`,
 		start + `"hangup_after":"1us"}`:                                              `hangup_after: is shorter than a millisecond (write seconds, or a duration such as "10s")`,
 		start + `"headers":{"X-A":"canary\r\nVia: x","X-B":"","X-C":{"canary":1}}}`:  "headers.X-A: contains a control character; headers.X-B: is empty; headers.X-C: must be a string or a list of strings",
 		start + `"headers":{"X-A":["canary",7]}}`:                                    "headers.X-A: must be a string or a list of strings",
 		start + `"headers":{"X-A":"` + long + `"}}`:                                  "headers.X-A: is longer than 4096 bytes",
-		start + `"headers":{"X-A":[` + strings.Repeat(`"x",`, maxHeaders) + `"x"]}}`: "headers: has more than 64 lines",
+		start + `"headers":{"X-A":[` + strings.Repeat(`"x",`, maxHeaders) + `"x"]}}`: "headers: has more than 32 lines",
 		start + `"headers":{"X-A":"canary"`:                                          "ends in the middle of the JSON at column 77",
 		start + `"headres":{"X-A":"canary"}}`:                                        `unknown name "headres" (did you mean "headers"?)`,
 	} {
@@ -141,7 +141,10 @@ func FuzzSessionJSON(f *testing.F) {
 				t.Fatalf("accepted the header %q: %q", h.Name, h.Value)
 			}
 		}
-		InDialogJSON(document)
-		ReinviteJSON(document)
+		for _, read := range []func([]byte) (actors.InDialog, Faults){InDialogJSON, ReinviteJSON} {
+			if r, faults := read(document); len(faults) == 0 && (len(r.Body) > 0) != (r.ContentType != "") {
+				t.Fatalf("accepted %d bytes of type %q", len(r.Body), r.ContentType)
+			}
+		}
 	})
 }

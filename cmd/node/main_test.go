@@ -103,7 +103,7 @@ func callee(c *admintest.Call) {
 		c.End(0, "hangup.remote")
 	case "busy":
 		c.Ring()
-		c.End(486, "busy")
+		c.End(486, "peer.busy")
 	case "lost":
 		c.Establish("v=0\r\n")
 		c.End(0, "session.expired")

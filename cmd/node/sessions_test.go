@@ -118,9 +118,9 @@ const wholeCall = `session call-1: sip:alice@example.test calls sip:bob@example.
     0.010s  calling      INVITE sent, CSeq 1.
     0.020s  early        180 Ringing.
     0.030s  established  200 OK; acknowledged.
-    0.040s  ending       Ending: hangup.
+    0.040s  ending       Ending: hangup.local.
     0.050s  ending       BYE sent, CSeq 2.
-    0.060s  ended        Ended: hangup.
+    0.060s  ended        Ended: hangup.local.
 the call was up for 30ms
 `
 
@@ -147,7 +147,7 @@ func TestStartShowsEveryStepOnce(t *testing.T) {
 					at("ring")
 					c.Establish("v=0")
 					at("establish")
-					c.End(0, "hangup")
+					c.End(0, "hangup.local")
 					at("end")
 				}
 				if err := d.place(); err != nil {
@@ -173,7 +173,7 @@ func TestStartShowsEveryStepOfABusyProfile(t *testing.T) {
 				d.node.Tell(actors.Change{Kind: "session", ID: "other", Profile: "alice", Version: uint64(i + 1), Type: "SessionEnded"})
 			}
 			c.Establish("v=0")
-			c.End(0, "hangup")
+			c.End(0, "hangup.local")
 		}
 		if err := d.place(); err != nil {
 			t.Fatal(err)

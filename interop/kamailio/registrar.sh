@@ -38,7 +38,7 @@ PATH=$PATH:/usr/sbin
 control=unix:$RUN_DIR/control
 
 arguments() {
-	args=(-f "$here/registrar.cfg" -m 128 -M 16 -Y "$RUN_DIR" -w "$RUN_DIR" -P "$RUN_DIR/pid"
+	args=(-f "$here/registrar.cfg" -m 128 -M 16 -b 4194304 -Y "$RUN_DIR" -w "$RUN_DIR" -P "$RUN_DIR/pid"
 		-A "CONTROL=\"$control\"" -A "WORKERS=$WORKERS" -A "NONCE_EXPIRE=$NONCE_EXPIRE"
 		-A "MIN_EXPIRES=$MIN_EXPIRES" -A "MAX_EXPIRES=$MAX_EXPIRES")
 	local t

@@ -329,6 +329,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add(Example)
 	f.Add(xspSection)
 	f.Add("registrars: {a: {uri: *x}}")
+	f.Add("registrars: {r: {uri: 'sip:10.0.0.1'}}\ntrunks: {a: {peers: [10.0.0.0/8, '::/1'], uri: 'sip:a', profile: {header: X}, profiles: [b]}}\n")
 	f.Add("a: &a [*a]\n---\n")
 	f.Add("<<: {node: 1}\n? [x]\n: y\n")
 	dir := f.TempDir()
