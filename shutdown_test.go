@@ -52,6 +52,11 @@ func TestStopWithRequestsInFlight(t *testing.T) {
 
 	setMode(t, registrar, siptest.Up)
 	node = startNode(t, options)
+	for _, id := range lost { // recovering goes on after the node is ready
+		eventually(t, id+" is recovered", func() bool {
+			return strings.Contains(story(t, node, id), "was interrupted by a restart")
+		})
+	}
 	for i, id := range ids {
 		interrupted := strings.Contains(story(t, node, id), "was interrupted by a restart")
 		if v := view(t, node, id); interrupted != (i < len(lost)) || v.State != actors.StateRegistered {

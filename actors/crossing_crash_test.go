@@ -40,7 +40,17 @@ func TestTrunkRestart(t *testing.T) {
 						w.t.Errorf("re-INVITE: %+v", got)
 					}
 					re.ack("")
-					c.asks(near, "BYE", 32, "")
+					// What the peers allow is known again.
+					c.asks(near, "UPDATE", 32, "moved")
+					time.Sleep(time.Second)
+					want := 0
+					if near == placed && in.Source == pbxSource {
+						want = 1 // the PBX takes UPDATE; nobody else said so
+					}
+					if n := len(w.ua.all("UPDATE")); n != want {
+						w.t.Errorf("%d UPDATEs, want %d; sent %v", n, want, w.ua.methods())
+					}
+					c.asks(near, "BYE", 33, "")
 					c.wantOver()
 					if n := len(w.ua.all("BYE")); n != 1 {
 						w.t.Errorf("%d BYEs", n)

@@ -51,9 +51,13 @@ func (w *wire) dial(context.Context, string, string) (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	client, server := net.Pipe()
-	w.open = append(w.open, client)
-	w.conns <- server
-	return client, nil
+	select {
+	case w.conns <- server:
+		w.open = append(w.open, client)
+		return client, nil
+	case <-w.closed:
+		return nil, net.ErrClosed
+	}
 }
 
 // cut closes what is open; with for ever, nobody gets through any more.
