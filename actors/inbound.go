@@ -3,6 +3,7 @@ package actors
 import (
 	"net/url"
 
+	"github.com/sipmuster/muster/actors/session"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -145,7 +146,7 @@ func (f *Farm) called(in *messages.SIPInbound) (contact, bool) {
 // sameAddress compares an AOR with the URI in a To: the user exactly, the host
 // without case, and nothing else (RFC 3261 §10.3 step 5).
 func sameAddress(aor, to string) bool {
-	return messages.UserPart(aor) == messages.UserPart(to) && addressOf(aor) != "" && addressOf(aor) == addressOf(to)
+	return messages.UserPart(aor) == messages.UserPart(to) && session.AddressOf(aor) != "" && session.AddressOf(aor) == session.AddressOf(to)
 }
 
 // shown is a request as an owner may see it: whoever answers does so through

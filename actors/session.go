@@ -328,7 +328,7 @@ func (a *sessionActor) finish() {
 	if a.memory.early != (earlyKey{}) {
 		a.farm.early.Delete(a.memory.early)
 	}
-	if a.farm.bodies != nil && (!a.state.EstablishedAt.IsZero() || !a.memory.local.empty()) {
+	if a.farm.bodies != nil {
 		a.farm.bodies.ForgetBody(a.id)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/actors/mutation"
+	"github.com/sipmuster/muster/actors/session"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -42,7 +43,7 @@ func checkTarget(uri string) error {
 	case ok && strings.EqualFold(scheme, "sips"):
 		return invalidSession("target", "a sips URI needs TLS, which this release does not offer; "+want)
 	case !ok || !strings.EqualFold(scheme, "sip"), !challenge.IsFieldValue(uri), strings.ContainsAny(uri, " \t<>\""),
-		strings.Count(rest, "@") > 1, strings.HasPrefix(rest, "@"), addressOf(uri) == "", strings.HasPrefix(addressOf(uri), ":"):
+		strings.Count(rest, "@") > 1, strings.HasPrefix(rest, "@"), session.AddressOf(uri) == "", strings.HasPrefix(session.AddressOf(uri), ":"):
 		return invalidSession("target", want)
 	case strings.Contains(rest, "?"):
 		return invalidSession("target", "has a header part; remove the ? and what follows") // S-54

@@ -175,7 +175,7 @@ func (a *sessionActor) ack(e session.Acknowledge) *messages.SIPRequest {
 		CallID: a.state.CallID, CSeq: e.CSeq, Expires: -1, NoContact: true,
 	}
 	a.direct(q, e.Dialog)
-	if !a.spec.GetTrunkLeg() {
+	if e.Credentials && !a.spec.GetTrunkLeg() {
 		for _, m := range a.memory.answers[e.Attempt].mutations {
 			if name := mutation.Canonical(m.GetName()); name == "authorization" || name == "proxy-authorization" {
 				q.Mutations = append(q.Mutations, m)

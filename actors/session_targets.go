@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/sipmuster/muster/actors/session"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -60,7 +61,7 @@ func (t *targetSets) forget(registrar string) { t.all.Delete(registrar) }
 func (t *targetSets) of(r Registrar) []string {
 	var list []string
 	for _, uri := range []string{r.URI, r.OutboundProxy} {
-		if at := addressOf(uri); at != "" {
+		if at := session.AddressOf(uri); at != "" {
 			list = append(list, at)
 		}
 	}
@@ -87,29 +88,7 @@ func (a *sessionActor) leadsToRegistrar(q *messages.SIPRequest) bool {
 		return true
 	}
 	r, known := a.farm.registrar(a.spec.GetRegistrar())
-	return known && slices.Contains(a.farm.targets.of(r.config), addressOf(q.NextHop))
-}
-
-// addressOf is "host:port" of a SIP URI in lower case, with the default port
-// 5060; "" when it is none. It reads a URI as package session does.
-func addressOf(uri string) string {
-	scheme, rest, ok := strings.Cut(routeURI(uri), ":")
-	if !ok || !strings.EqualFold(scheme, "sip") && !strings.EqualFold(scheme, "sips") {
-		return ""
-	}
-	rest, _, _ = strings.Cut(rest, "?")
-	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
-		rest = rest[i+1:]
-	}
-	rest, _, _ = strings.Cut(rest, ";")
-	rest = strings.ToLower(rest)
-	if rest == "" {
-		return ""
-	}
-	if hostOf(rest) != rest {
-		return rest
-	}
-	return rest + ":5060"
+	return known && slices.Contains(a.farm.targets.of(r.config), session.AddressOf(q.NextHop))
 }
 
 // hostOf is the host of "host:port", with the brackets of an IPv6 reference.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/actors/session"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -139,7 +140,7 @@ func (f *Farm) targetOf(uri, aor string) (target string, status int) {
 	case strings.EqualFold(scheme, "tel"): // RFC 3261 §19.1.6
 		number, _, _ := strings.Cut(rest, ";")
 		target = "sip:" + number + "@" + domain + ";user=phone"
-	case !f.isHere(hostOf(addressOf(uri))):
+	case !f.isHere(hostOf(session.AddressOf(uri))):
 		target = uri
 	case userOf(uri) == "":
 		return "", 484

@@ -446,7 +446,7 @@ func TestInDialogRequestMayTakeLong(t *testing.T) {
 			time.Sleep(long)
 			return actors.InDialogResult{Status: 200}
 		}
-		answer, err := h.inMemory().Post("http://127.0.0.1/api/v1/sessions/call-1/reinvite", "application/json", strings.NewReader("{}"))
+		answer, err := h.inMemory().Post("http://127.0.0.1/api/v1/sessions/call-1/reinvite", "application/json", strings.NewReader(`{"body":"v=0"}`))
 		if err != nil {
 			t.Fatal(err)
 		}

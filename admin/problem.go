@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -50,6 +51,9 @@ func faultProblem(faults declare.Faults) *huma.ErrorModel {
 // nodeProblem turns an error of the node into a problem. Errors hold no secret
 // by rule 2 of the design, so their text may be shown.
 func (s *Server) nodeProblem(err error) error {
+	if fault, ok := sessionFault(err); ok {
+		return faultProblem(declare.Faults{fault})
+	}
 	status := http.StatusInternalServerError
 	switch {
 	case errors.Is(err, actors.ErrNotFound), errors.Is(err, actors.ErrNoSession):
@@ -69,4 +73,17 @@ func (s *Server) nodeProblem(err error) error {
 		s.log.Error("request failed", "error", err)
 	}
 	return problem(status, err.Error())
+}
+
+// sessionFault finds the field that the node found wrong in a request for a
+// session: it says "invalid session request: target: is too long".
+func sessionFault(err error) (declare.Fault, bool) {
+	if !errors.Is(err, actors.ErrInvalidSession) {
+		return declare.Fault{}, false
+	}
+	field, what, found := strings.Cut(strings.TrimPrefix(err.Error(), actors.ErrInvalidSession.Error()+": "), ": ")
+	if !found || strings.Trim(field, "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return declare.Fault{}, false
+	}
+	return declare.Fault{Field: field, What: what}, true
 }

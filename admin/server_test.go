@@ -60,7 +60,7 @@ func TestRoles(t *testing.T) {
 		{"GET", session, "", "read"},
 		{"GET", session + "/history", "", "read"},
 		{"POST", "/api/v1/sessions", bobCalled, "operate"},
-		{"POST", session + "/reinvite", "{}", "operate"},
+		{"POST", session + "/reinvite", `{"body":"v=0"}`, "operate"},
 		{"POST", session + "/requests", `{"method":"INFO"}`, "operate"},
 		{"DELETE", session, "", "operate"},
 		{"GET", "/metrics", "", "read"},

@@ -42,7 +42,7 @@ func (headerValues) Schema(huma.Registry) *huma.Schema {
 // sessionReinvite documents the body of POST /sessions/{id}/reinvite.
 type sessionReinvite struct {
 	Headers     map[string]headerValues `json:"headers,omitempty"`
-	Body        string                  `json:"body,omitempty" doc:"the new session description"`
+	Body        string                  `json:"body,omitempty" doc:"the new session description; it or body_base64 is needed"`
 	BodyBase64  string                  `json:"body_base64,omitempty" contentEncoding:"base64"`
 	ContentType string                  `json:"content_type,omitempty" default:"application/sdp"`
 }

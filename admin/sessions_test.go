@@ -176,12 +176,12 @@ func TestSessionErrorsAreProblems(t *testing.T) {
 		{status: 404, method: "GET", target: s + "/nobody"},
 		{status: 404, method: "DELETE", target: s + "/nobody"},
 		{status: 404, method: "GET", target: s + "/nobody/history"},
-		{status: 404, method: "POST", target: s + "/nobody/reinvite", body: `{}`},
+		{status: 404, method: "POST", target: s + "/nobody/reinvite", body: `{"body":"v=0"}`},
 		{status: 404, method: "POST", target: s + "/nobody/requests", body: `{"method":"INFO"}`},
 		{status: 404, method: "GET", target: one + "/requests/1"},
 		{status: 405, method: "PUT", target: one, body: `{}`},
 		{status: 405, method: "POST", target: "/api/v1/events", body: `{}`},
-		{status: 409, method: "POST", target: one + "/reinvite", body: `{}`},
+		{status: 409, method: "POST", target: one + "/reinvite", body: `{"body":"v=0"}`},
 		{status: 409, method: "POST", target: one + "/requests", body: `{"method":"INFO"}`},
 		{status: 400, method: "POST", target: s},
 		{status: 400, method: "POST", target: s, body: `{"profile":`},
@@ -194,6 +194,7 @@ func TestSessionErrorsAreProblems(t *testing.T) {
 		{status: 422, method: "POST", target: s, body: with(`"headers":{"X":"canary\n"}`)},
 		{status: 422, method: "POST", target: s, body: with(`"body":"canary","body_base64":"Y2FuYXJ5"`)},
 		{status: 422, method: "POST", target: s, body: with(`"method":"INVITE"`)},
+		{status: 422, method: "POST", target: one + "/reinvite", body: `{}`},
 		{status: 422, method: "POST", target: one + "/reinvite", body: `{"method":"INVITE"}`},
 		{status: 422, method: "POST", target: one + "/requests", body: `{"method":"BYE"}`},
 		{status: 422, method: "GET", target: s + "?limit=0"},
@@ -240,12 +241,33 @@ func TestSessionFaultsComeAllAtOnce(t *testing.T) {
 	if diff := cmp.Diff(want, places); diff != "" || strings.Contains(got, "canary") {
 		t.Errorf("places (-want +got):\n%s\n%s", diff, got)
 	}
-	got = h.do(422, "POST", "/api/v1/sessions", bobCalled)
-	if err := json.Unmarshal([]byte(got), &p); err != nil {
-		t.Fatal(err)
+	h.node.Put(mustDeclare(t, alice))
+	for body, want := range map[string]string{
+		strings.TrimSuffix(bobCalled, "}") + `,"headers":{"Via":"canary"}}`: "body.headers: Via is written by the stack",
+		`{"profile":"nobody","target":"sip:bob@example.test"}`:              `body.profile: profile "nobody": no such profile`,
+	} {
+		got := h.do(422, "POST", "/api/v1/sessions", body)
+		if err := json.Unmarshal([]byte(got), &p); err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Errors) != 1 || p.Errors[0].Location+": "+p.Errors[0].Message != want {
+			t.Errorf("%s: %s", body, got)
+		}
 	}
-	if at := p.Errors[0]; at.Location != "body.profile" || !strings.Contains(at.Message, "no such profile") {
-		t.Errorf("an unknown profile: %s", got)
+}
+
+// TestFaultsWithoutAFieldStayWhole: what the node says of a profile's state.
+func TestFaultsWithoutAFieldStayWhole(t *testing.T) {
+	for text, want := range map[string]string{
+		"target: is too long":                   "target: is too long",
+		`profile "a: b" is disabled; enable it`: "",
+		"status 99: want 101 to 699":            "",
+		"":                                      "",
+	} {
+		fault, ok := sessionFault(fmt.Errorf("%w: %s", actors.ErrInvalidSession, text))
+		if got := fault.Error(); ok != (want != "") || ok && got != want {
+			t.Errorf("%q: %q, %t", text, got, ok)
+		}
 	}
 }
 

@@ -63,7 +63,8 @@ func readMessage(tr Trace) (*message, error) {
 		return nil, fmt.Errorf("CSeq of %q: %w", m.start, err)
 	}
 	m.fromTag, m.toTag = tagOf(m.header("from")), tagOf(m.header("to"))
-	m.branch = parameterOf(m.header("via"), "branch")
+	top, _, _ := strings.Cut(m.header("via"), ",")
+	m.branch = parameterOf(top, "branch")
 	return m, nil
 }
 

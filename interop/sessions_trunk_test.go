@@ -59,6 +59,21 @@ func testTrunk(t *testing.T, call string, calls int) {
 	n.wantCallCounters(k, CallCounters{Challenged: calls, Relayed: 2 * calls})
 	wantUnchallenged(t, fromPBX)
 	wantUnchallenged(t, pbx)
+	// The placed legs are calls like others: to the outside in the name of a
+	// profile, to the PBX in that of the caller.
+	for _, leg := range []struct {
+		calls []*wireCall
+		from  string
+	}{
+		{wantWire(t, outside, judgement{foreign: true}), "@" + Realm},
+		{wantWire(t, pbx, judgement{}), "someone@elsewhere.test"},
+	} {
+		for _, c := range leg.calls {
+			if invite := c.requests[0]; !strings.Contains(invite.header("from"), leg.from) || invite.header("subject") == "" {
+				t.Errorf("%s: the call came from %q with Subject %q", c.id, invite.header("from"), invite.header("subject"))
+			}
+		}
+	}
 }
 
 // wantUnchallenged checks that neither a challenge nor an answer to one came.

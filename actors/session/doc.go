@@ -22,6 +22,7 @@
 // A chain is one request with all its repetitions: for a challenge, for a
 // longer session interval, for a redirect, after a glare. Each repetition is an
 // attempt with a CSeq number of its own (RFC 3261 §8.1.3.5), recorded before it
-// leaves. While an authenticator thinks about an attempt no other request
-// begins, so that the numbers leave in order.
+// leaves. While an authenticator thinks about an attempt no other chain begins,
+// but for the BYE, and an attempt of another one is held until the thinking is
+// over: so the numbers leave in order.
 package session

@@ -49,10 +49,15 @@ func SessionJSON(document []byte) (actors.SessionRequest, Faults) {
 	}, r.faults
 }
 
-// ReinviteJSON reads the body of POST /sessions/{id}/reinvite.
+// ReinviteJSON reads the body of POST /sessions/{id}/reinvite. A session
+// description is required: without one the peer would make the offer, and its
+// answer would be due in the ACK, which this API cannot give.
 func ReinviteJSON(document []byte) (actors.InDialog, Faults) {
 	r := readRequest(document, "headers", "body", "body_base64", "content_type")
 	r.method = "INVITE"
+	if !r.faults.Syntax() && !slices.Contains(r.given, "body_base64") {
+		r.require("body", "give the new session description")
+	}
 	return r.inDialog()
 }
 

@@ -121,10 +121,13 @@ func TestInDialogJSON(t *testing.T) {
 	if got, want := shown(ReinviteJSON([]byte(`{"body":"v=0"}`))), `INVITE application/sdp "v=0" []`; got != want {
 		t.Errorf("reinvite: %s, want %s", got, want)
 	}
-	if got, want := shown(ReinviteJSON([]byte(`{}`))), `INVITE  "" []`; got != want {
+	if got, want := shown(ReinviteJSON([]byte(`{"body_base64":"/wA=","content_type":"x/y"}`))), `INVITE x/y "\xff\x00" []`; got != want {
+		t.Errorf("reinvite with a binary body: %s, want %s", got, want)
+	}
+	if got, want := shown(ReinviteJSON([]byte(`{"body":""}`))), "body: is missing (give the new session description)"; got != want {
 		t.Errorf("reinvite without a body: %s, want %s", got, want)
 	}
-	if got, want := shown(ReinviteJSON([]byte(`{"method":"INFO"}`))), `unknown name "method" (known are headers, body, body_base64, content_type)`; got != want {
+	if got, want := shown(ReinviteJSON([]byte(`{"method":"INFO"}`))), `unknown name "method" (known are headers, body, body_base64, content_type); body: is missing (give the new session description)`; got != want {
 		t.Errorf("reinvite: %s, want %s", got, want)
 	}
 }

@@ -31,7 +31,8 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script: the binary as a user meets it. Scripts named
 // client_* have a fake node behind MUSTER_SERVER; those named node_* have a
 // registrar at $REGISTRAR and free ports in $ADMIN and $SIP for a node of their
-// own, and node_xsp has xSPs in other processes than the node (setupXSPs).
+// own, node_xsp has xSPs in other processes than the node (setupXSPs), and
+// node_sessions a far end of calls at $CALLEE.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -45,6 +46,8 @@ func TestScripts(t *testing.T) {
 				return setupClient(env)
 			case name == "script-node_xsp":
 				return errors.Join(setupNode(env), setupXSPs(t, env))
+			case name == "script-node_sessions":
+				return errors.Join(setupNode(env), setupCallee(env))
 			case strings.HasPrefix(name, "script-node_"):
 				return setupNode(env)
 			}
@@ -58,6 +61,7 @@ func TestScripts(t *testing.T) {
 			"subst":   cmdSubst,
 			"signal":  cmdSignal,
 			"session": cmdSession,
+			"idof":    cmdIDOf,
 		},
 	})
 }
@@ -149,6 +153,26 @@ func setupNode(env *testscript.Env) error {
 	return nil
 }
 
+// setupCallee starts a far end that challenges every first INVITE and takes the
+// second.
+func setupCallee(env *testscript.Env) error {
+	callee, err := siptest.NewCallee(siptest.CalleeOptions{
+		Body: "v=0\r\ns=callee\r\n", ContentType: "application/sdp", Ringing: 50 * time.Millisecond,
+		Behaviour: func(q *siptest.Request) *siptest.Reply {
+			if q.Method != "INVITE" || q.HadCredentials {
+				return nil
+			}
+			return &siptest.Reply{Status: 407, Headers: []string{`Proxy-Authenticate: Digest realm="example.test", nonce="n1", qop="auth", algorithm=MD5`}}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { _ = callee.Close() })
+	env.Setenv("CALLEE", callee.Addr())
+	return nil
+}
+
 // cmdReady waits until the node at $ADMIN is ready and has registered a number
 // of profiles: ready 3
 func cmdReady(ts *testscript.TestScript, _ bool, args []string) {
@@ -176,6 +200,21 @@ func cmdSession(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("session %s is not %s: %.2000s", args[0], args[1], last)
+}
+
+// cmdIDOf waits until an answer of the node at $MUSTER_SERVER holds an id, and
+// keeps the first in a variable: idof /api/v1/sessions ID
+func cmdIDOf(ts *testscript.TestScript, _ bool, args []string) {
+	last := ""
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		last = fetch(ts.Getenv("MUSTER_SERVER") + args[0])
+		if _, rest, found := strings.Cut(last, `"id":"`); found {
+			id, _, _ := strings.Cut(rest, `"`)
+			ts.Setenv(args[1], id)
+			return
+		}
+	}
+	ts.Fatalf("no id at %s: %.2000s", args[0], last)
 }
 
 // cmdReload asks the node at $ADMIN to read its configuration again, and checks

@@ -39,9 +39,10 @@ with the time since the start: the INVITE, challenges and who answered them, the
 repeated INVITE, ringing, the answer, BYE, the end. Ctrl-C hangs up and waits for
 the end; a second Ctrl-C leaves at once.
 
-The session description (SDP) is yours and passes byte for byte; without one the
-INVITE carries no offer. --for hangs up so long after the call was established;
-else it lasts until either side hangs up.
+The session description (SDP) is yours and passes byte for byte. Without one the far
+end may make the offer, which only a Go program can answer: such a call ends after
+10 s. --for hangs up so long after the call was established; else it lasts until
+either side hangs up.
 
 Exit code 0: the call was established and ended as asked, by --for, by Ctrl-C or
 another command, or, without --for, by the far end. With --detach: it was started.
