@@ -33,7 +33,8 @@ type placement struct {
 // StartSession places a call. It returns once the call is recorded; from then on
 // the session tells what becomes of it: by its owner, by Session, and by Watch.
 // What is wrong with the request is ErrNotFound for the profile, ErrInvalidSession
-// or ErrSessionLimit.
+// or ErrSessionLimit. A profile that is disabled or removed later leaves its
+// sessions alone.
 func (f *Farm) StartSession(ctx context.Context, r SessionRequest) (SessionView, error) {
 	if err := errors.Join(f.open(), r.check()); err != nil {
 		return SessionView{}, err

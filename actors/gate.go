@@ -81,29 +81,6 @@ const (
 	slotLimit = 10 * time.Minute
 )
 
-// pacedSend is a request of an attempt that is open already.
-type pacedSend struct {
-	// id is set when the attempt has given its slot back for a while and needs
-	// one again; see pause.
-	id string
-	// prepaid is true when its token was spent before the pause.
-	prepaid bool
-	// call is set for the INVITE of a call that was challenged. dialog is true
-	// for a request inside a dialog: the far end of a call answers it, so that
-	// silence says nothing about the target, and it does not wait for a
-	// Retry-After, because it keeps or ends what is there and begins nothing.
-	call   string
-	dialog bool
-	send   func()
-}
-
-// waitingCall is a call that waits for its turn. turn is told once that it has
-// come, or why it never will.
-type waitingCall struct {
-	id   string
-	turn func(refused messages.Reason)
-}
-
 // want is a profile that is due.
 type want struct {
 	id       string
@@ -150,18 +127,6 @@ func (g *gate) unwant(id string) {
 	if w, ok := g.wants[id]; ok {
 		heap.Remove(&g.queue, w.index)
 		delete(g.wants, id)
-	}
-}
-
-// wantCall queues a call.
-func (g *gate) wantCall(c waitingCall) { g.calls = append(g.calls, c) }
-
-// unwantCall forgets a call, whatever became of its turn.
-func (g *gate) unwantCall(now time.Time, id string) {
-	g.calls = slices.DeleteFunc(g.calls, func(c waitingCall) bool { return c.id == id })
-	g.paced = slices.DeleteFunc(g.paced, func(p pacedSend) bool { return p.call == id })
-	if _, out := g.out[id]; out {
-		g.release(now, id, false, false, 0)
 	}
 }
 
@@ -298,13 +263,6 @@ func (g *gate) next(now time.Time) (run func(), fresh *want, wake time.Time) {
 	return nil, nil, freshWake
 }
 
-func (g *gate) popCall() waitingCall {
-	c := g.calls[0]
-	g.calls[0] = waitingCall{}
-	g.calls = g.calls[1:]
-	return c
-}
-
 // admitted notes that a fresh attempt or a call begins.
 func (g *gate) admitted(now time.Time, id string) {
 	if g.down {
@@ -314,33 +272,6 @@ func (g *gate) admitted(now time.Time, id string) {
 		g.trickled = now
 	}
 	g.take(now, pacedSend{})
-}
-
-// nextPaced takes the first answer that may go: one that needs no slot or finds
-// one free, because those that wait for a slot must not hold up the answers of
-// those that have them. Without a token wake is when to ask again. While a
-// Retry-After holds only requests inside dialogs go.
-func (g *gate) nextPaced(now time.Time, onlyDialogs bool) (send func(), wake time.Time, ok bool) {
-	i := slices.IndexFunc(g.paced, func(p pacedSend) bool {
-		return p.dialog || !onlyDialogs && (p.id == "" || !g.full())
-	})
-	if i < 0 {
-		return nil, time.Time{}, false
-	}
-	p := g.paced[i]
-	if !p.prepaid && g.rate > 0 && g.tokens < 1 {
-		return nil, now.Add(g.untilToken()), false
-	}
-	g.paced = slices.Delete(g.paced, i, i+1)
-	if p.id != "" {
-		delete(g.paused, p.id)
-		g.slots[p.id] = now
-	}
-	if p.call != "" {
-		g.out[p.call] = now
-	}
-	g.take(now, p)
-	return p.send, time.Time{}, true
 }
 
 // untilToken is rounded up to the time that fills the bucket, so that a fast
@@ -376,20 +307,6 @@ func (g *gate) admitsFresh(now time.Time) (wake time.Time, ok bool) {
 		return g.probeAt, false
 	}
 	return g.trickles(now)
-}
-
-// admitsCall tells whether the call that waits longest may begin.
-func (g *gate) admitsCall(now time.Time) (wake time.Time, ok bool) {
-	if len(g.calls) == 0 || g.held {
-		return time.Time{}, false
-	}
-	return g.trickles(now)
-}
-
-// refusesCalls tells whether a call would wait in vain: the target is down, and
-// another one is its probe or will be.
-func (g *gate) refusesCalls(now time.Time) bool {
-	return len(g.calls) > 0 && g.down && !g.held && (g.probe != "" || now.Before(g.probeAt) || len(g.queue) > 0)
 }
 
 // trickles: a silent target gets one a second.

@@ -72,6 +72,7 @@ type (
 	// inviteReported and sendReported are reports of the adapter.
 	inviteReported struct {
 		attempt     uint64
+		request     *messages.SIPRequest
 		report      messages.InviteReport
 		toRegistrar bool
 	}
@@ -190,7 +191,11 @@ func (a *sessionActor) recovered(ctx actor.Context) {
 		a.finish()
 		return
 	}
+	bye := a.memory.unheardBye(a.state)
 	a.handle(ctx, session.Recovered{})
+	if bye != nil {
+		a.asked(ctx, bye)
+	}
 }
 
 // place begins a call of ours.
@@ -325,11 +330,18 @@ func (a *sessionActor) finish() {
 	a.leaveNothingUnanswered()
 	a.unwantTurn()
 	a.endChains()
+	a.memory.prune(a.state)
 	if a.memory.early != (earlyKey{}) {
 		a.farm.early.Delete(a.memory.early)
 	}
 	if a.farm.bodies != nil {
 		a.farm.bodies.ForgetBody(a.id)
+	}
+	if a.memory.owner != nil && !a.memory.told { // a call that could not be recorded
+		a.notify(SessionNotice{
+			Session: a.id, Kind: session.NoticeEnded, Status: int(a.state.LastStatus),
+			Reason: cmp.Or(a.state.Reason, messages.ReasonInterrupted),
+		})
 	}
 }
 
@@ -381,25 +393,4 @@ func (a *sessionActor) answerOnPanic() {
 		a.replying(fmt.Errorf("session failed: %w", err))
 	}
 	panic(reason)
-}
-
-func sessionStream(id string) string { return "s/" + id }
-
-// loadSession folds a session's stream.
-func loadSession(j Journal, id string) (session.State, uint64, error) {
-	snapshot, version, events, err := j.Load(context.Background(), sessionStream(id))
-	if err != nil {
-		return session.State{}, 0, err
-	}
-	state, err := session.Unmarshal(snapshot)
-	if err != nil {
-		return session.State{}, 0, err
-	}
-	for _, e := range events {
-		if e.GetSession().TypeName() == "" {
-			return session.State{}, 0, fmt.Errorf("version %d: %w", e.GetVersion(), messages.ErrUnknownEvent)
-		}
-		state, version = session.Apply(state, e.GetSession(), time.Unix(0, e.GetAtUnixNano())), e.GetVersion()
-	}
-	return state, version, nil
 }

@@ -23,7 +23,7 @@ func (a *sessionActor) policy() session.Policy {
 		Challenge: r.policy.Challenge, AnswerLimits: a.farm.xsps.Load().limits, RedirectHosts: r.policy.Targets,
 		Handlers:  messages.Handlers(sessionHandler(a.profile, r)),
 		RingLimit: r.config.Sessions.Ring, Interval: r.config.Sessions.Expires,
-		Owned: a.owned(),
+		Owned: a.owned(), Unacknowledged: len(a.memory.unacked) > 0,
 	}
 	if !a.spec.GetTrunkLeg() {
 		p.Targets = a.farm.targets.of(r.config)

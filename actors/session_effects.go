@@ -3,6 +3,7 @@ package actors
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -52,7 +53,7 @@ func (a *sessionActor) transmit(r session.Request) {
 	}
 	a.memory.probing = a.memory.probing || toRegistrar && !a.state.Established()
 	a.memory.invitations[attempt] = a.farm.sender.Invite(q, func(report messages.InviteReport) {
-		post(&inviteReported{attempt: attempt, report: report, toRegistrar: toRegistrar})
+		post(&inviteReported{attempt: attempt, request: q, report: report, toRegistrar: toRegistrar})
 	})
 }
 
@@ -67,7 +68,7 @@ func (a *sessionActor) resume(attempt uint64) {
 	q.Resume, q.Body, q.ContentType = true, nil, ""
 	post := a.poster()
 	a.memory.invitations[attempt] = a.farm.sender.Invite(q, func(report messages.InviteReport) {
-		post(&inviteReported{attempt: attempt, report: report, toRegistrar: toRegistrar})
+		post(&inviteReported{attempt: attempt, request: q, report: report, toRegistrar: toRegistrar})
 	})
 }
 
@@ -231,10 +232,15 @@ func (a *sessionActor) acknowledged(m *acknowledged) {
 		a.hand.request = m.ack
 		a.tell(session.Tell{Notice: session.NoticeReceived})
 	}
-	if len(a.memory.unacked) == 0 && a.memory.heldBye != 0 {
-		bye := a.memory.heldBye
+	if len(a.memory.unacked) > 0 {
+		return
+	}
+	if bye := a.memory.heldBye; bye != 0 {
 		a.memory.heldBye = 0
 		a.sendInTurn(bye)
+	}
+	if at, wakes := a.state.WakeAt(); wakes && !at.After(time.Now()) { // an offer of ours waited for this
+		a.post(&sessionInput{session.TimerFired{}})
 	}
 }
 
@@ -250,6 +256,7 @@ func (a *sessionActor) tell(e session.Tell) {
 	if a.memory.owner == nil {
 		return
 	}
+	a.memory.told = e.Notice == session.NoticeEnded
 	a.notify(SessionNotice{
 		Session: a.id, Kind: e.Notice, Chain: e.Chain, Response: a.hand.response, Request: shown(a.hand.request),
 		Status: int(e.Status), Reason: e.Reason,

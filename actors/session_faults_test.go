@@ -50,7 +50,7 @@ func underFaults(t *testing.T, random *rand.Rand) {
 				if chance(0.3) {
 					status = 486
 				}
-				_ = w.farm.ReplyInSession(w.t.Context(), c.Session, SessionReply{Method: "INVITE", CSeq: n.Request.CSeq, Status: status, Body: []byte(answerSDP)})
+				_ = w.running().ReplyInSession(w.t.Context(), c.Session, SessionReply{Method: "INVITE", CSeq: n.Request.CSeq, Status: status, Body: []byte(answerSDP)})
 			}()
 		}}
 	}
@@ -120,17 +120,17 @@ func underFaults(t *testing.T, random *rand.Rand) {
 				} else if r.Status < 200 {
 					cancel := *in
 					cancel.Method, cancel.Respond = "CANCEL", nil
-					w.farm.Inbound(&cancel)
+					w.running().Inbound(&cancel)
 				}
 			}()
 		case chance(0.3):
 			page, _ := w.farm.Sessions(t.Context(), SessionQuery{})
 			for _, s := range page.Sessions {
 				if chance(0.5) {
-					go func() { _, _ = w.farm.EndSession(w.t.Context(), s.ID) }()
+					go func() { _, _ = w.running().EndSession(w.t.Context(), s.ID) }()
 				} else if chance(0.5) {
 					go func() {
-						_, _ = w.farm.SendInSession(w.t.Context(), s.ID, InDialog{Method: "INFO", ContentType: "a/b", Body: []byte("x")})
+						_, _ = w.running().SendInSession(w.t.Context(), s.ID, InDialog{Method: "INFO", ContentType: "a/b", Body: []byte("x")})
 					}()
 				}
 			}

@@ -64,6 +64,8 @@ type sessionMemory struct {
 	// byeHeaders go with the BYE.
 	byeHeaders  []messages.Header
 	invitations map[uint64]messages.Invitation
+	// told is true once the owner knows that the session is over.
+	told bool
 	// peers are the requests of the peer that are not answered.
 	peers map[peerKey]*messages.SIPInbound
 	// unacked are the CSeq numbers of the INVITEs that we accepted and whose
@@ -147,6 +149,18 @@ type ackKey struct {
 	remoteTag string
 }
 
+// unheardBye takes out a BYE of the peer that could not be recorded: its sender
+// gets any final response and is gone, so the session must hear of it.
+func (m *sessionMemory) unheardBye(s session.State) *messages.SIPInbound {
+	for key, in := range m.peers {
+		if key.method == "BYE" && key.cseq > s.RemoteCSeq {
+			delete(m.peers, key)
+			return in
+		}
+	}
+	return nil
+}
+
 // prune forgets what belongs to requests that are over. The credentials of the
 // INVITE that was accepted last, or may still be, go into its ACKs (INV-01).
 func (m *sessionMemory) prune(s session.State) {
@@ -160,9 +174,10 @@ func (m *sessionMemory) prune(s session.State) {
 			delete(m.unsent, attempt)
 		}
 	}
-	for attempt := range m.invitations {
+	for attempt, invitation := range m.invitations {
 		if _, open := s.Request(attempt); !open {
-			delete(m.invitations, attempt) // there is nothing to cancel any more
+			invitation.Cancel() // one that rings would stay for ever; to others it does nothing
+			delete(m.invitations, attempt)
 		}
 	}
 	for key := range m.acks {

@@ -281,7 +281,7 @@ func TestASessionThatFailsForEverIsParked(t *testing.T) {
 		id := w.call(nil)
 		time.Sleep(time.Second)
 		w.journal.plant(sessionStream(id))
-		bye := w.arrives(w.inside(id, "BYE", 1))
+		info := w.arrives(w.inside(id, "INFO", 1))
 		time.Sleep(time.Hour)
 		if w.observer.parkings() != 0 {
 			w.t.Error("parked after one failure")
@@ -290,8 +290,8 @@ func TestASessionThatFailsForEverIsParked(t *testing.T) {
 			_, _ = w.farm.SendInSession(w.t.Context(), id, InDialog{Method: "INFO"})
 			time.Sleep(time.Minute)
 		}
-		if w.observer.parkings() != 1 || bye.final().Status != 500 {
-			w.t.Errorf("parked %d times, the BYE was answered %v", w.observer.parkings(), bye.statuses())
+		if w.observer.parkings() != 1 || info.final().Status != 500 {
+			w.t.Errorf("parked %d times, the INFO was answered %v", w.observer.parkings(), info.statuses())
 		}
 		if in := w.arrives(w.inside(id, "OPTIONS", 9)); in.final().Status != 500 {
 			w.t.Errorf("a request for a parked session is answered %v", in.statuses())

@@ -199,6 +199,9 @@ func (s *shardActor) deliverMail(ctx actor.Context, m *sessionMail) {
 	case !ok && isRequest:
 		refuseRequest(request, 481)
 	case !ok:
+		if report, is := m.message.(*inviteReported); is {
+			s.farm.answeredLate(m.id, report)
+		}
 	case e.child != nil:
 		s.pass(ctx, e, m.message)
 	case isOrder && e.crashes.parked:

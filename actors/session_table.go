@@ -2,9 +2,14 @@ package actors
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
+
+	"github.com/sipmuster/muster/actors/session"
+	"github.com/sipmuster/muster/messages"
 )
 
 // A session's id is three hexadecimal digits for its shard, which is that of its
@@ -142,4 +147,25 @@ func (s *endedSessions) find(id string) (SessionView, bool) {
 	defer s.mu.Unlock()
 	v, ok := s.views[id]
 	return v, ok
+}
+
+func sessionStream(id string) string { return "s/" + id }
+
+// loadSession folds a session's stream.
+func loadSession(j Journal, id string) (session.State, uint64, error) {
+	snapshot, version, events, err := j.Load(context.Background(), sessionStream(id))
+	if err != nil {
+		return session.State{}, 0, err
+	}
+	state, err := session.Unmarshal(snapshot)
+	if err != nil {
+		return session.State{}, 0, err
+	}
+	for _, e := range events {
+		if e.GetSession().TypeName() == "" {
+			return session.State{}, 0, fmt.Errorf("version %d: %w", e.GetVersion(), messages.ErrUnknownEvent)
+		}
+		state, version = session.Apply(state, e.GetSession(), time.Unix(0, e.GetAtUnixNano())), e.GetVersion()
+	}
+	return state, version, nil
 }

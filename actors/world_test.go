@@ -50,17 +50,27 @@ func newWorld(t *testing.T, r Registrar) *world {
 
 func (w *world) start() {
 	w.t.Helper()
-	w.farm = NewFarm(FarmOptions{
+	farm := NewFarm(FarmOptions{
 		Journal: w.journal, Sender: w.ua.connect(), Credentials: w, Observer: w.observer,
 		Token: w.token, Registrars: []Registrar{w.config}, Bodies: w.bodies, OnInvite: w.onInvite, Logger: w.log,
 		Trunks: w.trunks, Here: func(host string) bool { return host == "203.0.113.1" },
 	})
+	w.mu.Lock()
+	w.farm = farm
+	w.mu.Unlock()
 	if err := w.farm.SetXSPs(w.xsps); err != nil {
 		w.t.Fatal(err)
 	}
 	if err := w.farm.Start(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// running is the farm, for goroutines beside the test's own.
+func (w *world) running() *Farm {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.farm
 }
 
 func (w *world) stop() {

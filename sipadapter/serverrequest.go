@@ -71,8 +71,9 @@ func (a *Adapter) takeCancel(m *message, o origin) bool {
 		return false
 	}
 	a.reply(m, o, answer{status: 200, tag: toTag})
+	in.RequestURI = tx.request.target // whoever took the INVITE knows it by that
 	if first && !a.opts.OnRequest(in) {
-		a.respond(tx, messages.SIPReply{Status: 487})
+		a.servers.decline(tx, 487)
 	}
 	return true
 }

@@ -213,6 +213,16 @@ func (t *servers) respond(tx *serverTransaction, r answer, acked func(*messages.
 	}
 }
 
+// decline answers for a core that does not: should it accept after all, it is
+// told that no ACK comes.
+func (t *servers) decline(tx *serverTransaction, status int) {
+	s := t.shard(tx.key)
+	s.mu.Lock()
+	tx.declined = tx.declined || tx.status < 200
+	s.mu.Unlock()
+	t.respond(tx, answer{status: status}, nil)
+}
+
 // unacked tells the core that its 2xx never left and so has no ACK.
 func (t *servers) unacked(tx *serverTransaction, status int, acked func(*messages.SIPInbound)) {
 	if tx.isInvite() && status >= 200 && status < 300 && acked != nil {

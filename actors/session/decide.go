@@ -94,7 +94,7 @@ func (st *step) after(d time.Duration) int64 { return toMS(st.in.Now.Add(d)) }
 func (st *step) settle() {
 	at := st.state.offerAt()
 	switch {
-	case at.IsZero() || at.After(st.in.Now):
+	case at.IsZero() || at.After(st.in.Now) || st.policy.Unacknowledged:
 	case st.state.Retry.At.IsZero():
 		st.refresh()
 	default:

@@ -82,7 +82,7 @@ func (st *step) send(cmd Send) {
 	case !s.Established() || s.Ending:
 		st.drop(messages.DropUnwanted)
 		return
-	case s.asking(), len(s.Requests) >= maxOpen, offer && (s.busy() || !s.Retry.At.IsZero()):
+	case s.asking(), len(s.Requests) >= maxOpen, offer && (s.busy() || !s.Retry.At.IsZero() || st.policy.Unacknowledged):
 		st.drop(messages.DropBusy)
 		return
 	}

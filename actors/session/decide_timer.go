@@ -53,7 +53,7 @@ func (st *step) timerFired() {
 		st.end(messages.ReasonSessionExpired, 0)
 	case passed(s.HangupAt()):
 		st.end(messages.ReasonHangupAfter, 0)
-	case passed(s.offerAt()): // see settle
+	case passed(s.offerAt()) && !st.policy.Unacknowledged: // see settle
 	default:
 		st.drop(messages.DropEarly)
 	}

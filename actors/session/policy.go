@@ -40,6 +40,10 @@ type Policy struct {
 	Interval time.Duration
 	// MinSE is the shortest interval that is accepted; below 90 s it is 90 s.
 	MinSE time.Duration
+	// Unacknowledged is true while the ACK of a 2xx of ours is missing: until
+	// then the peer's INVITE is not over, and none of ours may begin (RFC 3261
+	// §14.1).
+	Unacknowledged bool
 	// Owned is true when somebody answers the peer's requests.
 	Owned bool
 }
