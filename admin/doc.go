@@ -1,10 +1,10 @@
 // Package admin is the HTTP side of a node: the API under /api/v1 with its
-// OpenAPI document, health and readiness, reload, backup, and the way to
-// /metrics.
+// OpenAPI document, server-sent events, health and readiness, reload, backup,
+// and the way to /metrics.
 //
-// It owns no state of profiles. Everything is asked of a Node, an interface
-// that the root package satisfies, and nothing is acknowledged before the Node
-// has returned: what the Node does is durable by then (design §4).
+// It owns no state of profiles or sessions. Everything is asked of a Node, an
+// interface that the root package satisfies, and nothing is acknowledged before
+// the Node has returned: what the Node does is durable by then (design §4).
 //
 // # Who may call
 //
@@ -23,13 +23,15 @@
 //
 //   - Every error is application/problem+json (RFC 9457), also for an unknown
 //     route, a wrong method, a body that is too large or is not JSON.
-//   - Secrets are write-only (S-71): no answer holds one.
+//   - Secrets are write-only (S-71): no answer holds one. No error and no log
+//     line holds the value of a header or a body of a call.
 //   - Requests are bounded in size, time and number (S-74).
 //   - Every change is logged with the name of the caller.
 //
 // # Where to read
 //
 // server.go: the Node, the options, start and stop. guard.go: what every
-// request passes. api.go: the table of routes. profiles.go, bulk.go and
-// system.go: what they do. Package declare reads the bodies.
+// request passes. api.go: the table of routes. profiles.go, bulk.go,
+// sessions.go, events.go and system.go: what they do. Package declare reads the
+// bodies.
 package admin

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -145,7 +146,7 @@ func (s *Server) missed(ctx context.Context, query actors.ChangeQuery, last stri
 	profile, history := query.ID, s.options.Node.History
 	if kind == kindSession {
 		v, err := s.options.Node.Session(ctx, query.ID)
-		if err != nil {
+		if err != nil && !errors.Is(err, actors.ErrNoSession) { // the journal remembers longer
 			return replay{}, err
 		}
 		profile, history = v.Profile, s.options.Node.SessionHistory

@@ -250,6 +250,14 @@ func TestEventsAfterAReconnect(t *testing.T) {
 		}
 	}
 	h.do(404, "GET", "/api/v1/events?id=nobody", "", "Last-Event-ID", "s/nobody/3")
+	// The end is told as long as the journal has it.
+	c.End(0, "hangup.remote")
+	c.Forget()
+	h.do(404, "GET", "/api/v1/sessions/call-1", "")
+	again := watch(t, http.DefaultClient, url, "Last-Event-ID", "s/call-1/5")
+	if e := again.next(); e.id != "s/call-1/6" || e.kind != "SessionEnded" || e.change.Profile != "" {
+		t.Errorf("of a session that is forgotten: %+v", e)
+	}
 }
 
 // TestEventsOfAProfileAreRepeated: the fake's history of a profile ends at 5.

@@ -21,10 +21,12 @@ type Role int
 
 // The roles, lowest first.
 const (
-	// RoleRead may look at profiles, registrars, metrics and history.
+	// RoleRead may look at profiles, sessions, registrars, metrics and history,
+	// and watch them.
 	RoleRead Role = iota + 1
 	// RoleOperate may also enable, disable and refresh profiles, ask the
-	// registrar for bindings and reload the configuration.
+	// registrar for bindings, place, change and end calls, and reload the
+	// configuration.
 	RoleOperate
 	// RoleAdmin may also add, change and remove profiles and take backups.
 	RoleAdmin

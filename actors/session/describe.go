@@ -64,7 +64,7 @@ func describeDialog(e *messages.SessionEvent) string {
 		}
 		return line + "."
 	case *messages.SessionEvent_OfferAnswered:
-		return fmt.Sprintf("Attempt %d: the peer's offer is answered in the ACK.", b.OfferAnswered.GetAttempt())
+		return fmt.Sprintf("Attempt %d: the ACK that waited for our answer to the peer's offer leaves.", b.OfferAnswered.GetAttempt())
 	case *messages.SessionEvent_PeerRequestReceived:
 		return fmt.Sprintf("The peer sends %s, CSeq %d.", wording.Clean(b.PeerRequestReceived.GetMethod()), b.PeerRequestReceived.GetCseq())
 	case *messages.SessionEvent_PeerRequestAnswered:

@@ -26,6 +26,8 @@ type Call struct {
 	node    *Node
 	view    actors.SessionView
 	history []actors.HistoryEntry // oldest first
+	// forgotten: only the history is left.
+	forgotten bool
 }
 
 // ID is its id: "call-1" for the first of a node, and so on.
@@ -69,6 +71,13 @@ func (c *Call) End(status int, reason string) {
 	c.node.mu.Lock()
 	defer c.node.mu.Unlock()
 	c.end(status, reason)
+}
+
+// Forget leaves only its history, as a node does some time after the end.
+func (c *Call) Forget() {
+	c.node.mu.Lock()
+	defer c.node.mu.Unlock()
+	c.forgotten = true
 }
 
 func (c *Call) end(status int, reason string) {
@@ -140,13 +149,6 @@ func (n *Node) Call(id string) *Call {
 	return n.sessions[id]
 }
 
-// Forget drops a session, as a node does some time after its end.
-func (n *Node) Forget(id string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.sessions, id)
-}
-
 // Watchers is how many are watching.
 func (n *Node) Watchers() int {
 	n.mu.Lock()
@@ -210,7 +212,7 @@ func (n *Node) StartSession(_ context.Context, r actors.SessionRequest) (actors.
 // session finds one. The node is locked.
 func (n *Node) session(id string) (*Call, error) {
 	c, ok := n.sessions[id]
-	if !ok {
+	if !ok || c.forgotten {
 		return nil, fmt.Errorf("session %q: %w", id, actors.ErrNoSession)
 	}
 	return c, nil
@@ -252,9 +254,9 @@ func (n *Node) Sessions(_ context.Context, q actors.SessionQuery) (actors.Sessio
 func (n *Node) SessionHistory(_ context.Context, id string, before uint64, limit int) ([]actors.HistoryEntry, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	c, err := n.session(id)
-	if err != nil {
-		return nil, err
+	c, ok := n.sessions[id]
+	if !ok {
+		return nil, fmt.Errorf("session %q: %w", id, actors.ErrNoSession)
 	}
 	end := len(c.history)
 	if before > 0 {

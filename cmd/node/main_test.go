@@ -105,6 +105,9 @@ func callee(c *admintest.Call) {
 	case "brief": // picks up and hangs up
 		c.Establish("v=0\r\n")
 		c.End(0, "hangup.remote")
+	case "forgotten":
+		c.End(0, "hangup.remote")
+		c.Forget()
 	case "busy":
 		c.Ring()
 		c.End(486, "peer.busy")
@@ -190,9 +193,12 @@ func cmdReady(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // cmdSession waits until a session of the node at $MUSTER_SERVER is in a state:
-// session call-1 established
+// session call-1 established; gone is one that it forgot.
 func cmdSession(ts *testscript.TestScript, _ bool, args []string) {
 	want := fmt.Sprintf(`"state":%q`, args[1])
+	if args[1] == "gone" {
+		want = "no such session"
+	}
 	last := ""
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if last = fetch(ts.Getenv("MUSTER_SERVER") + "/api/v1/sessions/" + args[0]); strings.Contains(last, want) {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -107,9 +109,11 @@ func newSessionsShow(to *connection) *cobra.Command {
 		Use:   "show ID",
 		Short: "Show one session and what happened to it",
 		Long: `Show tells the state of a session, its dialog and times, and its latest events,
-oldest first. A session that is over can be shown for a while. Times are local.
+oldest first. Of a session that was over long ago only the events are left. Times
+are local.
 
-With -o json, "session" is the session and "events" are its events.`,
+With -o json, "session" is the session, null when only its events are left, and
+"events" are its events.`,
 		Example: "  muster sessions show 8f0c1d…\n  muster sessions show 8f0c1d… -n 0 -o json",
 		Args:    arguments(1, 1, "the id of a session"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -120,27 +124,42 @@ With -o json, "session" is the session and "events" are its events.`,
 			if err != nil {
 				return err
 			}
-			var raw json.RawMessage
-			if err := node.call(c.Context(), "GET", sessionPath(args[0]), nil, &raw); err != nil {
-				return err
-			}
-			events, err := readHistory(c, node, sessionPath(args[0]), count)
-			if err != nil {
-				return err
-			}
-			if form == formJSON {
-				return printJSON(c.OutOrStdout(), map[string]any{"session": raw, "events": events})
-			}
-			if err := printSession(c.OutOrStdout(), raw); err != nil || len(events) == 0 {
-				return err
-			}
-			fmt.Fprintln(c.OutOrStdout())
-			return printHistory(c.OutOrStdout(), events)
+			return showSession(c, node, args[0], form, count)
 		},
 	}
 	c.Flags().IntVarP(&count, "number", "n", 50, "at most this many events")
 	outputFlag(c, &form, formTable, formJSON)
 	return c
+}
+
+// showSession asks for the session and its events: the journal remembers
+// longer than the node.
+func showSession(c *cobra.Command, node *client, id, form string, count int) error {
+	var raw json.RawMessage
+	gone := node.call(c.Context(), "GET", sessionPath(id), nil, &raw)
+	refused, ok := errors.AsType[*refusedError](gone)
+	if gone != nil && (!ok || refused.status != http.StatusNotFound) {
+		return gone
+	}
+	events, err := readHistory(c, node, sessionPath(id), count)
+	if err != nil {
+		return err
+	}
+	if gone != nil && len(events) == 0 {
+		return gone
+	}
+	if form == formJSON {
+		return printJSON(c.OutOrStdout(), map[string]any{"session": raw, "events": events})
+	}
+	if gone != nil {
+		fmt.Fprintln(c.ErrOrStderr(), "The session is over, and only its history is left.")
+		return printHistory(c.OutOrStdout(), events)
+	}
+	if err := printSession(c.OutOrStdout(), raw); err != nil || len(events) == 0 {
+		return err
+	}
+	fmt.Fprintln(c.OutOrStdout())
+	return printHistory(c.OutOrStdout(), events)
 }
 
 // printSession shows one session, a line for each field.

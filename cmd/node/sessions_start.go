@@ -148,7 +148,7 @@ func (p *placing) run(profile string, body []byte) error {
 	}
 	p.id = v.ID
 	if !p.json {
-		fmt.Fprintf(p.c.OutOrStdout(), "session %s: %s calls %s\n", printable(v.ID), printable(v.AOR), printable(v.Peer))
+		fmt.Fprintf(p.c.OutOrStdout(), "session %s\n", printable(v.ID))
 	}
 	// A broken stream goes on with this session, from its first event.
 	f.query, f.last = url.Values{"kind": {"session"}, "id": {p.id}}, "s/"+p.id+"/0"

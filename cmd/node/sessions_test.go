@@ -117,7 +117,7 @@ func (d *desk) place() error {
 	return p.run("alice", []byte(`{"profile":"alice","target":"sip:bob@example.test"}`))
 }
 
-const wholeCall = `session call-1: sip:alice@example.test calls sip:bob@example.test
+const wholeCall = `session call-1
     0.000s  calling      Call to sip:bob@example.test.
     0.010s  calling      INVITE sent, CSeq 1.
     0.020s  early        180 Ringing.
@@ -184,6 +184,24 @@ func TestStartShowsEveryStepOfABusyProfile(t *testing.T) {
 		}
 		if diff := cmp.Diff(stateless(wholeCall), stateless(d.out.String())); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestStartTellsThatTheEndIsUnknown: the node forgot it before it was asked.
+func TestStartTellsThatTheEndIsUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, nil)
+		d.node.OnCall = func(c *admintest.Call) {
+			c.Establish("v=0")
+			synctest.Wait()
+			d.wire.cut(false)
+			c.End(0, "hangup.local")
+			c.Forget()
+		}
+		err := d.place()
+		if err == nil || !strings.Contains(err.Error(), "read how the session ended: ") || !strings.Contains(d.out.String(), "Ended: hangup.local.") {
+			t.Errorf("%v\n%s", err, &d.out)
 		}
 	})
 }
