@@ -1064,8 +1064,8 @@ func (x *RequestStarted) GetTarget() string {
 	return ""
 }
 
-// ProgressReceived is the first provisional response above 100 of an early
-// dialog, and each reliable one.
+// ProgressReceived is a 100 to an INVITE outside a dialog, the first provisional
+// response of each early dialog, and each reliable one.
 type ProgressReceived struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Attempt uint64                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`

@@ -41,8 +41,8 @@ type SIPRequest struct {
 	Body           []byte
 	// Branch identifies the transaction of an INVITE: 24 to 64 hexadecimal digits from
 	// a cryptographic source, chosen by the caller so that it can be recorded
-	// before the request leaves. Another address that is tried gets a branch
-	// that is derived from it. Empty lets the adapter choose.
+	// before the request leaves. Another address, or TCP for the size, gets a
+	// branch that is derived from it. Empty lets the adapter choose.
 	Branch string
 	// Resume takes up the INVITE transaction of Branch that an earlier process
 	// began: nothing is sent, what still comes is reported, and it can be

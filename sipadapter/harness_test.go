@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -91,8 +92,8 @@ func (c *memConn) deliver(data []byte, addr netip.AddrPort) {
 	c.in <- datagram{data: data, addr: addr}
 }
 
-// memAdapter starts an adapter on a memConn. The caller closes it, inside the
-// bubble if there is one.
+// memAdapter starts an adapter on a memConn. Unless the seams have a dialler
+// nobody takes TCP. The caller closes it, inside the bubble if there is one.
 func memAdapter(t testing.TB, o Options, s seams) (*Adapter, *memConn) {
 	t.Helper()
 	conn := newMemConn()
@@ -100,6 +101,9 @@ func memAdapter(t testing.TB, o Options, s seams) (*Adapter, *memConn) {
 		o.Listen = []string{"udp://" + ourAddr.String()}
 	}
 	s.listenUDP = func(addr netip.AddrPort) (packetConn, netip.AddrPort, error) { return conn, addr, nil }
+	if s.dial == nil {
+		s.dial = noTCP
+	}
 	a, err := newAdapter(o, s)
 	if err != nil {
 		t.Fatal(err)
@@ -108,6 +112,11 @@ func memAdapter(t testing.TB, o Options, s seams) (*Adapter, *memConn) {
 		t.Fatal(err)
 	}
 	return a, conn
+}
+
+// noTCP is a dialler whom every host refuses.
+func noTCP(context.Context, netip.Addr, netip.AddrPort) (net.Conn, error) {
+	return nil, syscall.ECONNREFUSED
 }
 
 // loopbackAdapter starts an adapter on real sockets of the loopback interface.

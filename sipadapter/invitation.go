@@ -2,24 +2,25 @@ package sipadapter
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sipmuster/muster/messages"
 )
 
 // invitation is one INVITE until nothing more can be said about it: one
-// transaction after the other, each to another address, as in an exchange. All
-// that happens to it goes through calls, so its fields need no lock.
+// transaction after the other, each to another address, as in an exchange, or
+// several at once that an earlier process may have begun. All that happens to it
+// goes through calls, so its fields need no lock.
 type invitation struct {
 	course
 	calls  sequence
 	report func(messages.InviteReport)
 	lines  []line    // of the INVITE, for its ACK and its CANCEL
-	branch branchKey // of the first attempt
-	tried  int       // attempts
+	branch branchKey // that of all its transactions follows from; see key
+	plan   []target  // all that it may go to, in the order of RFC 3263
 
-	tx   *transaction // the last attempt, nil before the first
-	over transport    // of tx
+	ways []*way // the last attempt, or those that may be it after a restart
 
 	rang      bool // a provisional response above 100 was reported
 	settled   bool // a final response was reported, or there will be none
@@ -67,7 +68,7 @@ func (i *invitation) begin(p plan, err error) {
 		i.fail(fault.reason, fault.detail)
 		return
 	}
-	i.lines = lines
+	i.lines, i.plan = lines, slices.Clone(i.left)
 	if i.req.Resume {
 		i.resume()
 		return
@@ -76,90 +77,85 @@ func (i *invitation) begin(p plan, err error) {
 	i.attempt(t, i.carrier(t))
 }
 
+// way is how an INVITE goes to an address.
+type way struct {
+	to   target
+	over transport    // TCP to a UDP target if the size asks for it
+	tx   *transaction // nil when there could be none
+}
+
+// key is the branch of a way. It follows from the branch that the caller knows
+// and from where the address stands in the plan, so that a later process finds it
+// without knowing which ways were tried before, or passed over.
+func (i *invitation) key(w *way) branchKey {
+	n := 2 * slices.Index(i.plan, w.to)
+	if w.over != w.to.transport {
+		n++
+	}
+	return i.branch.attempt(n)
+}
+
 // attempt is one transaction.
 func (i *invitation) attempt(t target, over transport) {
-	tx, err := i.open(t, over)
-	if err != nil {
-		i.told(t, over, nil, result{err: err})
+	w := &way{to: t, over: over}
+	if err := i.open(w); err != nil {
+		i.told(w, result{err: err})
 		return
 	}
+	i.ways = []*way{w}
 	i.a.countRequest("INVITE")
-	i.a.table.start(tx)
+	i.a.table.start(w.tx)
 }
 
-// resume takes up the transaction of an earlier process where that began, at
-// the first target: the order of targets depends on nothing but the Call-ID. A
-// provisional response may have come and be forgotten, so it counts as come,
-// and a CANCEL may leave at once.
-func (i *invitation) resume() {
-	t := i.left[0]
-	over := i.carrier(t)
-	tx, err := i.open(t, over)
+// open makes the transaction of a way.
+func (i *invitation) open(w *way) error {
+	tx, err := i.transaction(w.to, w.over, i.key(w))
 	if err != nil {
-		i.fail(messages.ReasonTransport, err.Error())
-		return
-	}
-	if i.a.table.enter(tx) && i.cancelled {
-		i.sendCancel()
-	}
-}
-
-// regained is a connection in the place of one that a process took with it. The
-// server then sends its responses over a connection of its own (RFC 3261
-// §18.2.2), so any from its address will do, and silence on this one means
-// nothing.
-type regained struct{ *stream }
-
-func (w regained) answeredBy(o origin) bool {
-	return o.stream != nil && o.stream.peer.Addr() == w.peer.Addr()
-}
-
-// open makes the transaction of one attempt.
-func (i *invitation) open(t target, over transport) (*transaction, error) {
-	key := i.branch.attempt(i.tried)
-	i.tried++
-	tx, err := i.transaction(t, over, key)
-	if err != nil {
-		return nil, err
+		return err
 	}
 	if s, ok := tx.wire.(*stream); ok && i.req.Resume {
 		tx.wire = regained{s}
 	}
-	now, w := time.Now(), tx.wire
-	tx.machine = newInvite(i.a.timers, w.reliable(), i.req.Resume)
+	now := time.Now()
+	tx.machine = newInvite(i.a.timers, tx.wire.reliable(), i.req.Resume)
 	tx.inviting = &inviting{
 		calls: &i.calls,
 		acknowledge: func(to string) []byte {
-			return ackFor(i.template, i.lines, to).packet(over, tx.sentBy, tx.key)
+			return ackFor(i.template, i.lines, to).packet(w.over, tx.sentBy, tx.key)
 		},
 	}
 	tx.report = func(r result) {
-		doubt(w, r, now)
-		i.told(t, over, w, r)
+		doubt(tx.wire, r, now)
+		i.told(w, r)
 	}
-	i.tx, i.over = tx, over
-	return tx, nil
+	w.tx = tx
+	return nil
 }
 
 // told decides what the news of a transaction means for the invitation.
-func (i *invitation) told(t target, over transport, w wire, r result) {
+func (i *invitation) told(w *way, r result) {
+	if i.req.Resume && !i.narrow(w, r) {
+		return
+	}
 	switch {
 	case r.response != nil && r.response.status < 200:
-		i.provisional(t, r)
+		i.provisional(w.to, r)
 	case r.response != nil:
-		i.final(t, r)
-	case r.timedOut() && (r.heard || i.req.Resume):
+		i.final(w.to, r)
+	case r.timedOut() && r.heard:
 		i.fail(messages.ReasonTimeout, "no final response in time")
+	case r.timedOut() && i.req.Resume: // it was asked nothing, so its silence means nothing
+		i.giveUp(messages.ReasonTimeout, "no final response in time")
 	case r.timedOut():
-		i.failover(t, messages.ReasonTimeout, "no answer", 0)
+		i.failover(w.to, messages.ReasonTimeout, "no answer", 0)
 	case errors.Is(r.err, errClosed):
 		i.fail(messages.ReasonTransport, errClosed.Error())
 	case errors.Is(r.err, errBranchInUse):
 		i.fail(messages.ReasonConfiguration, errBranchInUse.Error())
-	case over != t.transport && refused(w, r.err) && i.mayGoOn():
-		i.attempt(t, transportUDP)
+	case w.over != w.to.transport && w.tx != nil && refused(w.tx.wire, r.err) && i.mayGoOn():
+		i.attempt(w.to, transportUDP)
 	default:
-		i.failover(t, messages.ReasonTransport, r.err.Error(), 0)
+		i.failover(w.to, messages.ReasonTransport, r.err.Error(), 0)
 	}
 }
 
@@ -187,8 +183,7 @@ func (i *invitation) final(t target, r result) {
 }
 
 // failover goes to the next target, if there is one and if the INVITE may go
-// there. Otherwise a response that arrived tells more than the silence of
-// another target.
+// there.
 func (i *invitation) failover(t target, reason messages.Reason, detail string, retryAfter time.Duration) {
 	i.a.avoid.failed(t, retryAfter)
 	if i.mayGoOn() {
@@ -197,6 +192,12 @@ func (i *invitation) failover(t target, reason messages.Reason, detail string, r
 			return
 		}
 	}
+	i.giveUp(reason, detail)
+}
+
+// giveUp ends an INVITE for which nothing is left to try. A response that arrived
+// tells more than the silence of another target.
+func (i *invitation) giveUp(reason messages.Reason, detail string) {
 	if i.refused != nil {
 		i.tell(messages.InviteReport{Response: i.refused, Last: true})
 		return
@@ -217,7 +218,7 @@ func (i *invitation) Cancel() { i.calls.do(i.cancel) }
 func (i *invitation) cancel() {
 	switch {
 	case i.cancelled || i.settled:
-	case i.tx != nil:
+	case len(i.ways) > 0:
 		i.cancelled = true
 		i.sendCancel()
 	case i.req.Resume:
@@ -229,26 +230,28 @@ func (i *invitation) cancel() {
 }
 
 // sendCancel sends the CANCEL in a transaction of its own, to where the INVITE
-// went, unless no provisional response has come or a final one has. What is
-// answered to it says nothing about the INVITE and is not looked at (RFC 3261
-// §9.1, §22.1).
+// went, or may have gone, unless no provisional response has come or a final one
+// has. What is answered to it says nothing about the INVITE and is not looked at
+// (RFC 3261 §9.1, §22.1).
 func (i *invitation) sendCancel() {
-	invite := i.tx
-	if !i.a.table.cancel(invite) {
-		return
+	for _, w := range i.ways {
+		invite := w.tx
+		if !i.a.table.cancel(invite) {
+			continue
+		}
+		i.a.countRequest("CANCEL")
+		i.a.table.start(&transaction{
+			key:     invite.key,
+			method:  "CANCEL",
+			cseq:    invite.cseq,
+			callID:  invite.callID,
+			fromTag: invite.fromTag,
+			sentBy:  invite.sentBy,
+			wire:    invite.wire,
+			machine: newNonInvite(i.a.timers, invite.wire.reliable()),
+			packet:  cancelFor(i.template, i.lines).packet(w.over, invite.sentBy, invite.key),
+		})
 	}
-	i.a.countRequest("CANCEL")
-	i.a.table.start(&transaction{
-		key:     invite.key,
-		method:  "CANCEL",
-		cseq:    invite.cseq,
-		callID:  invite.callID,
-		fromTag: invite.fromTag,
-		sentBy:  invite.sentBy,
-		wire:    invite.wire,
-		machine: newNonInvite(i.a.timers, invite.wire.reliable()),
-		packet:  cancelFor(i.template, i.lines).packet(i.over, invite.sentBy, invite.key),
-	})
 }
 
 func (i *invitation) fail(reason messages.Reason, detail string) {

@@ -34,7 +34,7 @@ func seedBranch(seed string) branchKey {
 	return branchKey(sum[:])
 }
 
-// attempt derives the branch for the nth address, so that the one branch that
+// attempt derives the branch for the nth way (see invitation.key), so that the one branch that
 // the caller knows is enough to find them all.
 func (k branchKey) attempt(n int) branchKey {
 	if n == 0 {

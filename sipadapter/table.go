@@ -166,6 +166,15 @@ func (t *table) fail(tx *transaction, r result) {
 	o.pay()
 }
 
+// drop ends tx without a report.
+func (t *table) drop(tx *transaction) {
+	s := t.shard(tx.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tx.report = nil
+	s.remove(tx, result{})
+}
+
 // failWire ends everything that was sent over w (TRX-10). Connections are lost
 // rarely, so walking the table is cheaper than a list per connection.
 func (t *table) failWire(w wire, r result) {

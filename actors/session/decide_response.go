@@ -8,8 +8,9 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// provisional: of interest are the first one of each early dialog and those
-// that must be acknowledged.
+// provisional: of interest are a 100, which tells that the first hop has the
+// INVITE, the first one of each early dialog, and those that must be
+// acknowledged.
 func (st *step) provisional(cmd Provisional) {
 	r, ok := st.state.Request(cmd.Attempt)
 	response, info := cmd.Response, cmd.Response.Dialog
@@ -18,6 +19,9 @@ func (st *step) provisional(cmd Provisional) {
 		st.drop(messages.DropStale)
 		return
 	case response.Status == 100:
+		if !r.Progressed && !st.state.Established() {
+			st.record(&messages.ProgressReceived{Attempt: cmd.Attempt, Status: 100, Source: response.Source})
+		}
 		return
 	}
 	known := slices.IndexFunc(st.state.Early, func(e Early) bool { return e.Dialog.GetRemoteTag() == info.RemoteTag })
