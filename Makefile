@@ -52,7 +52,7 @@ lint: tools ## golangci-lint, configured in .golangci.yml
 unit: ## every test with the race detector
 	@.ci/unit.sh -race ./...
 
-fuzz: ## every fuzz target for FUZZTIME (15s), two at a time
+fuzz: ## every fuzz target for FUZZTIME (10s), two at a time
 	@.ci/fuzz.sh
 
 interop: ## the tests against Kamailio and other programs

@@ -85,7 +85,7 @@ type Farm struct {
 	early      sync.Map // id by earlyKey: the calls of peers that are not answered
 	counts     sessionCounts
 	ended      endedSessions
-	late       lateForks
+	late       lateAnswers
 	changing   sync.Mutex  // serialises SetRegistrars and SetXSPs
 	started    atomic.Bool // the shards run
 	stopping   atomic.Bool

@@ -7,30 +7,41 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// lateForks are the dialogs that were ended after their session was over, for
-// as long as their 2xx can be repeated (Timer M, RFC 6026 §7.2).
-type lateForks struct{ all sync.Map }
+// lateAnswers are the dialogs whose 2xx may still be repeated after their
+// session is over (Timer M, RFC 6026 §7.2), each with the ACK that was sent.
+type lateAnswers struct{ all sync.Map }
 
-const lateForkLimit = 64 * time.Second
+// lateLimit is Timer M and a little more.
+const lateLimit = 40 * time.Second
+
+// lateKey names a dialog of a session that is over.
+type lateKey struct{ session, remoteTag string }
+
+func (f *Farm) keepAcks(session string, acks map[ackKey]*messages.SIPRequest) {
+	for key, ack := range acks {
+		f.late.all.Store(lateKey{session, key.remoteTag}, ack)
+		f.after(lateLimit, func() { f.late.all.Delete(lateKey{session, key.remoteTag}) })
+	}
+}
 
 // answeredLate: a 2xx to the INVITE of a call that is over. Every one is
-// acknowledged, and a branch that was not heard of before is ended (RFC 3261
-// §13.2.2.4, INV-02). Nothing of it is recorded: the stream of the session is
-// closed, and no other request was ever sent in that dialog.
+// acknowledged, by the same ACK as before where there was one, and a branch
+// that was not heard of before is ended (RFC 3261 §13.2.2.4, INV-01, INV-02).
+// Nothing of it is recorded: the stream of the session is closed, and no other
+// request was ever sent in that dialog.
 func (f *Farm) answeredLate(id string, m *inviteReported) {
 	r := m.report.Response
 	if r == nil || r.Status < 200 || r.Status > 299 || r.Dialog == nil || r.Dialog.RemoteTag == "" || r.Dialog.Target == "" {
 		return
 	}
-	f.sender.Ack(within(m.request, r.Dialog, "ACK", m.request.CSeq))
-	if v, known := f.ended.find(id); known && v.Dialog.RemoteTag == r.Dialog.RemoteTag {
-		return // our own dialog, whose BYE has left
-	}
-	key := id + " " + r.Dialog.RemoteTag
-	if _, repeated := f.late.all.LoadOrStore(key, true); repeated {
+	key := lateKey{id, r.Dialog.RemoteTag}
+	ack := within(m.request, r.Dialog, "ACK", m.request.CSeq)
+	if known, repeated := f.late.all.LoadOrStore(key, ack); repeated {
+		f.sender.Ack(known.(*messages.SIPRequest))
 		return
 	}
-	f.after(lateForkLimit, func() { f.late.all.Delete(key) })
+	f.after(lateLimit, func() { f.late.all.Delete(key) })
+	f.sender.Ack(ack)
 	f.sender.Send(within(m.request, r.Dialog, "BYE", m.request.CSeq+1), func(messages.SIPOutcome) {})
 }
 

@@ -229,6 +229,7 @@ func (s *shardActor) sessionOver(ctx actor.Context, m *sessionOver) {
 	if state := e.cell.Load().state; state.Exists() {
 		s.farm.ended.add(s.farm.sessionView(e, false))
 	}
+	s.farm.keepAcks(m.id, e.memory.acks)
 	ctx.Stop(e.child)
 	delete(s.sessionsByPID, e.child.Id)
 	delete(s.sessions, m.id)
