@@ -35,7 +35,8 @@ type Options struct {
 
 	// OnInvite is called, in a goroutine of its own, for each call to a contact
 	// of a profile. It answers with the methods of the Invitation, also after it
-	// has returned. nil refuses calls with 480.
+	// has returned, and must return before the call's Events come. nil refuses
+	// calls with 480.
 	OnInvite func(*Invitation)
 
 	// Admin is the HTTP API; without Listen there is none.

@@ -59,6 +59,9 @@ type Session struct {
 	pumping bool
 }
 
+// maxEvents bounds the events that nobody has read.
+const maxEvents = 32
+
 // maxQueued bounds what waits for a slow reader of Events or a slow OnRequest.
 // What does not fit is lost, but for the end; a request of the peer is then
 // answered by its time limit.
@@ -93,7 +96,7 @@ func (n *Node) AdoptSession(id string, onRequest func(*PeerRequest)) (*Session, 
 }
 
 func newSession(n *Node, answers func(*PeerRequest)) *Session {
-	return &Session{node: n, answers: answers, events: make(chan SessionEvent, maxQueued)}
+	return &Session{node: n, answers: answers, events: make(chan SessionEvent, maxEvents)}
 }
 
 // ID is the id that the API and the journal use.
@@ -104,7 +107,7 @@ func (s *Session) ID() string {
 }
 
 // Events tells what happens, in order. It is closed after NoticeEnded. Events
-// that nobody reads are lost beyond the last 256.
+// that nobody reads are lost beyond the last 32.
 func (s *Session) Events() <-chan SessionEvent { return s.events }
 
 // View is the session as the API shows it.
@@ -158,8 +161,8 @@ func (r *PeerRequest) Respond(ctx context.Context, reply actors.SessionReply) er
 type Invitation struct {
 	*Session
 	Profile string
-	// Request is the INVITE, with its body and headers.
-	Request *messages.SIPInbound
+	// Invite is what came, with its body and headers.
+	Invite *messages.SIPInbound
 	// OnRequest may be set before the call is answered; see Call.OnRequest.
 	OnRequest func(*PeerRequest)
 }
@@ -187,14 +190,14 @@ func (i *Invitation) Reject(ctx context.Context, status int, headers ...messages
 }
 
 func (i *Invitation) reply(ctx context.Context, r actors.SessionReply) error {
-	r.Method, r.CSeq = "INVITE", i.Request.CSeq
+	r.Method, r.CSeq = "INVITE", i.Invite.CSeq
 	return i.node.farm.ReplyInSession(ctx, i.ID(), r)
 }
 
 // invited makes the handle of a call that comes in. Its first request is the
 // INVITE itself.
 func (n *Node) invited(c actors.IncomingCall) actors.Owner {
-	i := &Invitation{Profile: c.Profile, Request: c.Request}
+	i := &Invitation{Profile: c.Profile, Invite: c.Request}
 	i.Session = newSession(n, nil)
 	i.id = c.Session
 	first := true

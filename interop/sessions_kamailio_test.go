@@ -55,14 +55,14 @@ func (c *callees) want(t *testing.T, count int) {
 
 // subject is the number in the Subject header, which a campaign writes there.
 func subject(i *muster.Invitation) (int, error) {
-	for _, h := range i.Request.Dialog.Headers {
+	for _, h := range i.Invite.Dialog.Headers {
 		if strings.EqualFold(h.Name, "Subject") {
 			var n int
 			_, err := fmt.Sscanf(h.Value, "call %d", &n)
 			return n, err
 		}
 	}
-	return 0, fmt.Errorf("no Subject in %v", i.Request.Dialog.Headers)
+	return 0, fmt.Errorf("no Subject in %v", i.Invite.Dialog.Headers)
 }
 
 const takenBody = "v=0\r\ns=taken by a callback \xff\r\n\r\nwithout end"
@@ -74,7 +74,7 @@ func take(ctx context.Context, i *muster.Invitation) error {
 	if err != nil {
 		return err
 	}
-	if got := string(i.Request.Dialog.Body); got != string(offer(number)) {
+	if got := string(i.Invite.Dialog.Body); got != string(offer(number)) {
 		return fmt.Errorf("the offer of call %d arrived as %q", number, got)
 	}
 	if err := i.Ring(ctx, "", nil); err != nil {
