@@ -52,9 +52,11 @@ lint: tools ## golangci-lint, configured in .golangci.yml
 unit: ## every test with the race detector
 	@.ci/unit.sh -race ./...
 
-fuzz: ## every fuzz target for FUZZTIME (10s), two at a time
+fuzz: ## every fuzz target for FUZZTIME (6s), two at a time
 	@.ci/fuzz.sh
 
+# Most of these tests wait for timers of the protocol, so more of them run at once
+# than there are processors.
 interop: ## the tests against Kamailio and other programs
-	@.ci/unit.sh -count 1 -tags interop ./interop/... ./actors/usim
+	@.ci/unit.sh -count 1 -parallel 3 -tags interop ./interop/... ./actors/usim
 	@.ci/unit.sh -count 1 -run TestS44_FaultyXSPs . # too many calls for the race detector

@@ -1,9 +1,9 @@
 #!/bin/bash
-# Runs every fuzz target of the tree for FUZZTIME (10s), two at a time. Targets
+# Runs every fuzz target of the tree for FUZZTIME (6s), two at a time. Targets
 # are found, so a new one is fuzzed without being listed anywhere.
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
-: "${FUZZTIME:=10s}" "${FUZZJOBS:=2}"
+: "${FUZZTIME:=6s}" "${FUZZJOBS:=2}"
 export FUZZTIME
 logs=$(mktemp -d)
 export logs
