@@ -1,7 +1,5 @@
 package messages
 
-import "time"
-
 // Header is one header line as its sender wrote it.
 type Header struct{ Name, Value string }
 
@@ -104,11 +102,4 @@ type SIPReply struct {
 	// when none came within 64*T1 (RFC 3261 §13.3.1.4). From any goroutine; it
 	// must not block.
 	Acked func(ack *SIPInbound)
-}
-
-// SessionTimer are the values of a negotiated session interval (RFC 4028).
-type SessionTimer struct {
-	Interval time.Duration // zero: the session has no timer
-	// Ours is true when we refresh.
-	Ours bool
 }

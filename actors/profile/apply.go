@@ -57,7 +57,7 @@ func Apply(s State, event *messages.ProfileEvent) State {
 	case *messages.ProfileEvent_CredentialsSupplied:
 		return applySupplied(s, e.CredentialsSupplied)
 	case *messages.ProfileEvent_CredentialsDeclined:
-		s.Attempt.Handler, s.Attempt.AnswerBy = e.CredentialsDeclined.GetNext(), fromMS(e.CredentialsDeclined.GetAnswerByMs())
+		s.Attempt.Handler, s.Attempt.AnswerBy = e.CredentialsDeclined.GetNext(), messages.FromMS(e.CredentialsDeclined.GetAnswerByMs())
 	case *messages.ProfileEvent_CredentialsRefused:
 		// The request never left: its CSeq was not spent (REG-05), and it was no
 		// guess. Its nonce counts are left as a gap.
@@ -167,7 +167,7 @@ func applyAttemptStarted(s State, e *messages.AttemptStarted) State {
 	}
 	a.Number, a.Open, a.Round = e.GetAttempt(), true, e.GetRound()
 	a.ExpiresSeconds, a.Answers, a.Handler = e.GetExpiresSeconds(), e.GetAnswers(), e.GetHandler()
-	a.GuardAt, a.AnswerBy, a.Continues = fromMS(e.GetGuardAtMs()), fromMS(e.GetAnswerByMs()), false
+	a.GuardAt, a.AnswerBy, a.Continues = messages.FromMS(e.GetGuardAtMs()), messages.FromMS(e.GetAnswerByMs()), false
 	s.Attempt = a
 	s.CSeq = e.GetCseq()
 	s.Challenge = s.Challenge.Spent(e.GetAnswers())
@@ -219,11 +219,11 @@ func accepted(s State) State {
 func applyGranted(s State, e *messages.BindingGranted) State {
 	s = accepted(closed(s, e.GetStatus(), ""))
 	s.Binding = Binding{
-		Until:        fromMS(e.GetUntilMs()),
+		Until:        messages.FromMS(e.GetUntilMs()),
 		Granted:      time.Duration(e.GetGrantedSeconds()) * time.Second,
 		ServiceRoute: e.GetServiceRoute(),
 	}
-	s.NextAt = fromMS(e.GetRefreshAtMs())
+	s.NextAt = messages.FromMS(e.GetRefreshAtMs())
 	s.Failures, s.Halts, s.Halted = 0, 0, false
 	s.Unproven = 0
 	s.Challenge = s.Challenge.Renonced(e.GetNextNonces())
@@ -245,7 +245,7 @@ func applyFailed(s State, e *messages.AttemptFailed) State {
 	}
 	s = closed(s, e.GetStatus(), messages.Reason(e.GetReason()))
 	s.Halted = false // there is a next try, and not in a long time
-	s.NextAt = fromMS(e.GetRetryAtMs())
+	s.NextAt = messages.FromMS(e.GetRetryAtMs())
 	if s.Attempt.Purpose != messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER || s.Wanted() {
 		s.Failures++ // of what is tried again
 	}
@@ -265,7 +265,7 @@ func applyInterrupted(s State, e *messages.AttemptInterrupted) State {
 	if fetch {
 		return s
 	}
-	s.NextAt = fromMS(e.GetRetryAtMs())
+	s.NextAt = messages.FromMS(e.GetRetryAtMs())
 	return s
 }
 
@@ -273,7 +273,7 @@ func applyHalted(s State, e *messages.ProfileHalted) State {
 	s = closed(s, e.GetStatus(), messages.Reason(e.GetReason()))
 	s.Halted = true
 	s.Halts++
-	s.NextAt = fromMS(e.GetRetryAtMs())
+	s.NextAt = messages.FromMS(e.GetRetryAtMs())
 	// The next try begins without credentials: a nonce that was refused is
 	// never answered again (CHA-10).
 	s.Challenge = s.Challenge.Forgotten()
@@ -309,16 +309,3 @@ func (sp Spec) proto() *messages.ProfileSpec {
 }
 
 // fromMS turns a recorded time into one that compares with ==.
-func fromMS(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
-}
-
-func toMS(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}

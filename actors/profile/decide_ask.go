@@ -39,7 +39,7 @@ func (st *step) answerBy(handler string) int64 {
 	if handler == messages.DigestHandler {
 		return 0
 	}
-	return toMS(st.in.Now.Add(st.policy.answerLimit(handler)))
+	return messages.ToMS(st.in.Now.Add(st.policy.answerLimit(handler)))
 }
 
 // askingTime is how long asking the whole chain may take.

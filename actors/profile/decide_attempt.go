@@ -43,7 +43,7 @@ func (st *step) attempt(purpose messages.AttemptPurpose, round uint32, answers [
 		Cseq:      st.state.CSeq + 1,
 		Round:     round,
 		Answers:   answers,
-		GuardAtMs: toMS(st.in.Now.Add(st.policy.guard())),
+		GuardAtMs: messages.ToMS(st.in.Now.Add(st.policy.guard())),
 	}
 	if purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
 		e.ExpiresSeconds = st.wantedSeconds()
@@ -105,7 +105,7 @@ func (st *step) halted(status uint32, reason messages.Reason, retryAfter time.Du
 	}
 	st.record(&messages.ProfileHalted{
 		Attempt: st.state.Attempt.Number, Status: status, Reason: string(reason),
-		RetryAtMs: toMS(st.in.Now.Add(wait)),
+		RetryAtMs: messages.ToMS(st.in.Now.Add(wait)),
 	})
 }
 
@@ -115,7 +115,7 @@ func (st *step) retryAt(wait time.Duration) int64 {
 	if st.state.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH {
 		return 0
 	}
-	return toMS(st.in.Now.Add(wait))
+	return messages.ToMS(st.in.Now.Add(wait))
 }
 
 // jittered adds up to a tenth, so that many profiles told the same do not come

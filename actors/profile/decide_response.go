@@ -88,8 +88,8 @@ func (st *step) granted(cmd ResponseReceived) {
 		Attempt:        a.Number,
 		Status:         uint32(r.Status),
 		GrantedSeconds: uint32(granted / time.Second),
-		UntilMs:        toMS(st.in.Now.Add(granted)),
-		RefreshAtMs:    toMS(st.in.Now.Add(refreshAfter(granted, st.policy.refreshFloor(), st.in.Jitter))),
+		UntilMs:        messages.ToMS(st.in.Now.Add(granted)),
+		RefreshAtMs:    messages.ToMS(st.in.Now.Add(refreshAfter(granted, st.policy.refreshFloor(), st.in.Jitter))),
 		ServiceRoute:   r.ServiceRoute,
 		Proof:          cmd.Proof,
 	}

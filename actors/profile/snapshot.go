@@ -54,28 +54,23 @@ func (s State) proto() *messages.ProfileState {
 		Spec: s.Spec.proto(), Source: s.Source, Row: s.Row,
 		Disabled: s.Disabled, Removing: s.Removing, Gone: s.Gone,
 		CallId: s.CallID, FromTag: s.FromTag, Cseq: s.CSeq,
-		BoundUntilMs:   toMS(s.Binding.Until),
+		BoundUntilMs:   messages.ToMS(s.Binding.Until),
 		GrantedSeconds: uint32(s.Binding.Granted / time.Second),
-		MaybeUntilMs:   toMS(s.Binding.MaybeUntil),
+		MaybeUntilMs:   messages.ToMS(s.Binding.MaybeUntil),
 		ServiceRoute:   s.Binding.ServiceRoute,
 		Attempt: &messages.AttemptState{
 			Number: a.Number, Open: a.Open, Purpose: a.Purpose, Round: a.Round,
 			ExpiresSeconds: a.ExpiresSeconds, Answers: a.Answers, Handler: a.Handler,
-			GuardAtMs: toMS(a.GuardAt), Intervals: a.Intervals, Renamed: a.Renamed,
+			GuardAtMs: messages.ToMS(a.GuardAt), Intervals: a.Intervals, Renamed: a.Renamed,
 			Adapted: a.Adapted, Targets: a.Targets,
-			AnswerByMs: toMS(a.AnswerBy), Continues: a.Continues,
+			AnswerByMs: messages.ToMS(a.AnswerBy), Continues: a.Continues,
 		},
 		EarlyHandler: s.EarlyHandler,
-		MinSeconds:   s.MinSeconds, NextAtMs: toMS(s.NextAt), Failures: s.Failures,
+		MinSeconds:   s.MinSeconds, NextAtMs: messages.ToMS(s.NextAt), Failures: s.Failures,
 		Halts: s.Halts, Halted: s.Halted, LastStatus: s.LastStatus, Reason: string(s.Reason),
 		Proven: s.Proven, Unproven: s.Unproven, RefreshWanted: s.RefreshWanted, Dropped: s.Dropped,
 	}
-	for _, r := range s.Challenge.Realms {
-		p.Realms = append(p.Realms, &messages.RealmState{
-			Space: r.Space, Realm: r.Name, Raws: r.Raws, Count: r.Count, Answered: r.Answered,
-			Pinned: r.Pinned, Cached: r.Cached, Strongest: r.Strongest,
-		})
-	}
+	p.Realms = s.Challenge.Proto()
 	return p
 }
 
@@ -86,27 +81,22 @@ func fromProto(p *messages.ProfileState) State {
 		Disabled: p.GetDisabled(), Removing: p.GetRemoving(), Gone: p.GetGone(),
 		CallID: p.GetCallId(), FromTag: p.GetFromTag(), CSeq: p.GetCseq(),
 		Binding: Binding{
-			Until: fromMS(p.GetBoundUntilMs()), Granted: time.Duration(p.GetGrantedSeconds()) * time.Second,
-			MaybeUntil: fromMS(p.GetMaybeUntilMs()), ServiceRoute: p.GetServiceRoute(),
+			Until: messages.FromMS(p.GetBoundUntilMs()), Granted: time.Duration(p.GetGrantedSeconds()) * time.Second,
+			MaybeUntil: messages.FromMS(p.GetMaybeUntilMs()), ServiceRoute: p.GetServiceRoute(),
 		},
 		Attempt: Attempt{
 			Number: a.GetNumber(), Open: a.GetOpen(), Purpose: a.GetPurpose(), Round: a.GetRound(),
 			ExpiresSeconds: a.GetExpiresSeconds(), Answers: a.GetAnswers(), Handler: a.GetHandler(),
-			GuardAt: fromMS(a.GetGuardAtMs()), Intervals: a.GetIntervals(), Renamed: a.GetRenamed(),
+			GuardAt: messages.FromMS(a.GetGuardAtMs()), Intervals: a.GetIntervals(), Renamed: a.GetRenamed(),
 			Adapted: a.GetAdapted(), Targets: a.GetTargets(),
-			AnswerBy: fromMS(a.GetAnswerByMs()), Continues: a.GetContinues(),
+			AnswerBy: messages.FromMS(a.GetAnswerByMs()), Continues: a.GetContinues(),
 		},
 		EarlyHandler: p.GetEarlyHandler(),
-		MinSeconds:   p.GetMinSeconds(), NextAt: fromMS(p.GetNextAtMs()), Failures: p.GetFailures(),
+		MinSeconds:   p.GetMinSeconds(), NextAt: messages.FromMS(p.GetNextAtMs()), Failures: p.GetFailures(),
 		Halts: p.GetHalts(), Halted: p.GetHalted(), LastStatus: p.GetLastStatus(),
 		Reason: messages.Reason(p.GetReason()), Proven: p.GetProven(), Unproven: p.GetUnproven(),
 		RefreshWanted: p.GetRefreshWanted(), Dropped: p.GetDropped(),
 	}
-	for _, r := range p.GetRealms() {
-		s.Challenge.Realms = append(s.Challenge.Realms, challenge.Realm{
-			Space: r.GetSpace(), Name: r.GetRealm(), Raws: r.GetRaws(), Count: r.GetCount(),
-			Answered: r.GetAnswered(), Pinned: r.GetPinned(), Cached: r.GetCached(), Strongest: r.GetStrongest(),
-		})
-	}
+	s.Challenge = challenge.FromProto(p.GetRealms())
 	return s
 }

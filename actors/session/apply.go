@@ -18,7 +18,7 @@ func Apply(s State, event *messages.SessionEvent, at time.Time) State {
 		b := e.Started
 		return State{
 			Spec: b.GetSpec(), Body: b.GetBody(), CallID: b.GetCallId(), LocalTag: b.GetLocalTag(),
-			AdmitBy: fromMS(b.GetAdmitByMs()), StartedAt: at,
+			AdmitBy: messages.FromMS(b.GetAdmitByMs()), StartedAt: at,
 		}
 	case *messages.SessionEvent_Received:
 		return applyReceived(e.Received, at)
@@ -56,7 +56,7 @@ func Apply(s State, event *messages.SessionEvent, at time.Time) State {
 		b := e.PeerRequestReceived
 		s.RemoteCSeq = max(s.RemoteCSeq, b.GetCseq())
 		s.PeerRequests = append(slices.Clone(s.PeerRequests), PeerRequest{
-			Method: b.GetMethod(), CSeq: b.GetCseq(), AnswerBy: fromMS(b.GetAnswerByMs()),
+			Method: b.GetMethod(), CSeq: b.GetCseq(), AnswerBy: messages.FromMS(b.GetAnswerByMs()),
 			Timer: b.GetTimer(), Target: b.GetTarget(),
 		})
 	case *messages.SessionEvent_PeerRequestAnswered:
@@ -66,7 +66,7 @@ func Apply(s State, event *messages.SessionEvent, at time.Time) State {
 		s.Redirects++
 		return s.changed(e.Redirected.GetAttempt(), func(r Request) Request { r.Status = e.Redirected.GetStatus(); return r })
 	case *messages.SessionEvent_Ending:
-		s.Ending, s.EndingGuard = true, fromMS(e.Ending.GetGuardAtMs())
+		s.Ending, s.EndingGuard = true, messages.FromMS(e.Ending.GetGuardAtMs())
 		s.Reason, s.Retry, s.AdmitBy = messages.Reason(e.Ending.GetReason()), Retry{}, time.Time{}
 		for _, r := range s.Requests {
 			if r.GetMethod() == "INVITE" && !s.Established() {
@@ -114,7 +114,7 @@ func applyReceived(e *messages.SessionReceived, at time.Time) State {
 	return State{
 		Spec: e.GetSpec(), Body: e.GetBody(), CallID: e.GetCallId(), LocalTag: e.GetLocalTag(),
 		Dialog: e.GetDialog(), RemoteCSeq: e.GetRemoteCseq(), Source: e.GetSource(),
-		RingUntil: fromMS(e.GetRingUntilMs()), Timer: e.GetTimer(), StartedAt: at,
+		RingUntil: messages.FromMS(e.GetRingUntilMs()), Timer: e.GetTimer(), StartedAt: at,
 		PeerRequests: []PeerRequest{{Method: "INVITE", CSeq: e.GetRemoteCseq(), Timer: e.GetTimer()}},
 	}
 }
@@ -219,7 +219,7 @@ func applyEstablished(s State, e *messages.SessionEstablished, at time.Time) Sta
 	s = s.timed(e.GetIntervalSeconds(), e.GetRefresher(), e.GetRefreshAtMs(), e.GetExpiresAtMs())
 	if r, ok := s.Request(e.GetAttempt()); ok {
 		s.Confirmed, s.ConfirmedCSeq = e.GetAttempt(), r.GetCseq()
-		s.AnswerDueBy = fromMS(e.GetAnswerDueByMs())
+		s.AnswerDueBy = messages.FromMS(e.GetAnswerDueByMs())
 		s.Challenge = s.accepted(r)
 		return s.closed(e.GetAttempt())
 	}
@@ -234,7 +234,7 @@ func withoutInvite(list []PeerRequest) []PeerRequest {
 // timed returns the state with another session timer.
 func (s State) timed(seconds uint32, ours bool, refreshAt, expiresAt int64) State {
 	s.Interval, s.Refresher = time.Duration(seconds)*time.Second, ours
-	s.RefreshAt, s.ExpiresAt = fromMS(refreshAt), fromMS(expiresAt)
+	s.RefreshAt, s.ExpiresAt = messages.FromMS(refreshAt), messages.FromMS(expiresAt)
 	return s
 }
 
@@ -254,7 +254,7 @@ func applySucceeded(s State, e *messages.RequestSucceeded) State {
 		return s
 	case r.GetMethod() == "INVITE":
 		s.Confirmed, s.ConfirmedCSeq = e.GetAttempt(), r.GetCseq()
-		s.AnswerDueBy, s.Early = fromMS(e.GetAnswerDueByMs()), nil
+		s.AnswerDueBy, s.Early = messages.FromMS(e.GetAnswerDueByMs()), nil
 	case r.GetMethod() != "UPDATE":
 		return s
 	}
@@ -284,7 +284,7 @@ func applyFailed(s State, e *messages.RequestFailed) State {
 			count += s.Retry.Count
 		}
 		s.Retry = Retry{
-			At: fromMS(e.GetRetryAtMs()), Method: r.GetMethod(), Body: r.GetBody(),
+			At: messages.FromMS(e.GetRetryAtMs()), Method: r.GetMethod(), Body: r.GetBody(),
 			Refresh: r.GetRefresh(), Chain: r.GetChain(), Count: count,
 		}
 	case s.Retry.Chain == r.GetChain():

@@ -88,7 +88,7 @@ func (st *step) do(e Effect) { st.decision.Effects = append(st.decision.Effects,
 
 func (st *step) drop(r messages.Reason) { st.decision.Dropped = r }
 
-func (st *step) after(d time.Duration) int64 { return toMS(st.in.Now.Add(d)) }
+func (st *step) after(d time.Duration) int64 { return messages.ToMS(st.in.Now.Add(d)) }
 
 // settle begins what was due and had to wait until nothing else was open.
 func (st *step) settle() {

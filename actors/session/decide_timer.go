@@ -28,10 +28,10 @@ func (st *step) timerFired() {
 	}
 	for _, r := range s.Requests {
 		switch {
-		case passed(fromMS(r.GetAnswerByMs())):
+		case passed(messages.FromMS(r.GetAnswerByMs())):
 			st.withheld(CredentialsWithheld{Attempt: r.GetAttempt(), Handler: r.GetHandler(), Reason: messages.ReasonHandler})
 			return
-		case s.Ending || !passed(fromMS(r.GetGuardAtMs())):
+		case s.Ending || !passed(messages.FromMS(r.GetGuardAtMs())):
 		case r.GetMethod() == "INVITE" && !s.Established():
 			st.end(messages.ReasonNoAnswer, 0)
 			return

@@ -54,12 +54,12 @@ func (s State) proto() *messages.SessionState {
 	p := &messages.SessionState{
 		Spec: s.Spec, Body: s.Body, CallId: s.CallID, LocalTag: s.LocalTag, Cseq: s.CSeq, RemoteCseq: s.RemoteCSeq,
 		Attempts: s.Attempts, Dialog: s.Dialog, Target: s.Target, Source: s.Source, EarlyHandler: s.EarlyHandler,
-		Confirmed: s.Confirmed, ConfirmedCseq: s.ConfirmedCSeq, AnswerDueByMs: toMS(s.AnswerDueBy), Forks: s.Forks,
+		Confirmed: s.Confirmed, ConfirmedCseq: s.ConfirmedCSeq, AnswerDueByMs: messages.ToMS(s.AnswerDueBy), Forks: s.Forks,
 		Timer: s.Timer, MinSe: s.MinSE, Intervals: s.Intervals, IntervalSeconds: uint32(s.Interval / time.Second),
-		Refresher: s.Refresher, RefreshAtMs: toMS(s.RefreshAt), ExpiresAtMs: toMS(s.ExpiresAt),
-		Redirects: s.Redirects, Referred: s.Referred, Ending: s.Ending, EndingGuardMs: toMS(s.EndingGuard),
-		Ended: s.Ended, Reason: string(s.Reason), LastStatus: s.LastStatus, AdmitByMs: toMS(s.AdmitBy),
-		RingUntilMs: toMS(s.RingUntil), StartedMs: toMS(s.StartedAt), EstablishedMs: toMS(s.EstablishedAt), EndedMs: toMS(s.EndedAt),
+		Refresher: s.Refresher, RefreshAtMs: messages.ToMS(s.RefreshAt), ExpiresAtMs: messages.ToMS(s.ExpiresAt),
+		Redirects: s.Redirects, Referred: s.Referred, Ending: s.Ending, EndingGuardMs: messages.ToMS(s.EndingGuard),
+		Ended: s.Ended, Reason: string(s.Reason), LastStatus: s.LastStatus, AdmitByMs: messages.ToMS(s.AdmitBy),
+		RingUntilMs: messages.ToMS(s.RingUntil), StartedMs: messages.ToMS(s.StartedAt), EstablishedMs: messages.ToMS(s.EstablishedAt), EndedMs: messages.ToMS(s.EndedAt),
 	}
 	for _, e := range s.Early {
 		p.Early = append(p.Early, &messages.EarlyState{Dialog: e.Dialog, Rseq: e.RSeq, Status: e.Status})
@@ -71,18 +71,13 @@ func (s State) proto() *messages.SessionState {
 	}
 	for _, r := range s.PeerRequests {
 		p.PeerRequests = append(p.PeerRequests, &messages.PeerRequestState{
-			Method: r.Method, Cseq: r.CSeq, AnswerByMs: toMS(r.AnswerBy), Timer: r.Timer, Target: r.Target,
+			Method: r.Method, Cseq: r.CSeq, AnswerByMs: messages.ToMS(r.AnswerBy), Timer: r.Timer, Target: r.Target,
 		})
 	}
-	for _, r := range s.Challenge.Realms {
-		p.Realms = append(p.Realms, &messages.RealmState{
-			Space: r.Space, Realm: r.Name, Raws: r.Raws, Count: r.Count, Answered: r.Answered,
-			Pinned: r.Pinned, Cached: r.Cached, Strongest: r.Strongest,
-		})
-	}
+	p.Realms = s.Challenge.Proto()
 	if r := s.Retry; r != (Retry{}) {
 		p.Retry = &messages.RetryState{
-			AtMs: toMS(r.At), Method: r.Method, Body: r.Body, Refresh: r.Refresh, Chain: r.Chain, Count: r.Count,
+			AtMs: messages.ToMS(r.At), Method: r.Method, Body: r.Body, Refresh: r.Refresh, Chain: r.Chain, Count: r.Count,
 		}
 	}
 	return p
@@ -93,13 +88,13 @@ func fromProto(p *messages.SessionState) State {
 		Spec: p.GetSpec(), Body: p.GetBody(), CallID: p.GetCallId(), LocalTag: p.GetLocalTag(), CSeq: p.GetCseq(),
 		RemoteCSeq: p.GetRemoteCseq(), Attempts: p.GetAttempts(), Dialog: p.GetDialog(), Target: p.GetTarget(),
 		Source: p.GetSource(), EarlyHandler: p.GetEarlyHandler(), Confirmed: p.GetConfirmed(), ConfirmedCSeq: p.GetConfirmedCseq(),
-		AnswerDueBy: fromMS(p.GetAnswerDueByMs()), Forks: p.GetForks(), Timer: p.GetTimer(), MinSE: p.GetMinSe(),
+		AnswerDueBy: messages.FromMS(p.GetAnswerDueByMs()), Forks: p.GetForks(), Timer: p.GetTimer(), MinSE: p.GetMinSe(),
 		Intervals: p.GetIntervals(), Interval: time.Duration(p.GetIntervalSeconds()) * time.Second, Refresher: p.GetRefresher(),
-		RefreshAt: fromMS(p.GetRefreshAtMs()), ExpiresAt: fromMS(p.GetExpiresAtMs()), Redirects: p.GetRedirects(),
-		Referred: p.GetReferred(), Ending: p.GetEnding(), EndingGuard: fromMS(p.GetEndingGuardMs()), Ended: p.GetEnded(),
-		Reason: messages.Reason(p.GetReason()), LastStatus: p.GetLastStatus(), AdmitBy: fromMS(p.GetAdmitByMs()),
-		RingUntil: fromMS(p.GetRingUntilMs()), StartedAt: fromMS(p.GetStartedMs()),
-		EstablishedAt: fromMS(p.GetEstablishedMs()), EndedAt: fromMS(p.GetEndedMs()),
+		RefreshAt: messages.FromMS(p.GetRefreshAtMs()), ExpiresAt: messages.FromMS(p.GetExpiresAtMs()), Redirects: p.GetRedirects(),
+		Referred: p.GetReferred(), Ending: p.GetEnding(), EndingGuard: messages.FromMS(p.GetEndingGuardMs()), Ended: p.GetEnded(),
+		Reason: messages.Reason(p.GetReason()), LastStatus: p.GetLastStatus(), AdmitBy: messages.FromMS(p.GetAdmitByMs()),
+		RingUntil: messages.FromMS(p.GetRingUntilMs()), StartedAt: messages.FromMS(p.GetStartedMs()),
+		EstablishedAt: messages.FromMS(p.GetEstablishedMs()), EndedAt: messages.FromMS(p.GetEndedMs()),
 	}
 	for _, e := range p.GetEarly() {
 		s.Early = append(s.Early, Early{Dialog: e.GetDialog(), RSeq: e.GetRseq(), Status: e.GetStatus()})
@@ -112,17 +107,12 @@ func fromProto(p *messages.SessionState) State {
 	}
 	for _, r := range p.GetPeerRequests() {
 		s.PeerRequests = append(s.PeerRequests, PeerRequest{
-			Method: r.GetMethod(), CSeq: r.GetCseq(), AnswerBy: fromMS(r.GetAnswerByMs()), Timer: r.GetTimer(), Target: r.GetTarget(),
+			Method: r.GetMethod(), CSeq: r.GetCseq(), AnswerBy: messages.FromMS(r.GetAnswerByMs()), Timer: r.GetTimer(), Target: r.GetTarget(),
 		})
 	}
-	for _, r := range p.GetRealms() {
-		s.Challenge.Realms = append(s.Challenge.Realms, challenge.Realm{
-			Space: r.GetSpace(), Name: r.GetRealm(), Raws: r.GetRaws(), Count: r.GetCount(), Answered: r.GetAnswered(),
-			Pinned: r.GetPinned(), Cached: r.GetCached(), Strongest: r.GetStrongest(),
-		})
-	}
+	s.Challenge = challenge.FromProto(p.GetRealms())
 	if r := p.GetRetry(); r != nil {
-		s.Retry = Retry{At: fromMS(r.GetAtMs()), Method: r.GetMethod(), Body: r.GetBody(), Refresh: r.GetRefresh(), Chain: r.GetChain(), Count: r.GetCount()}
+		s.Retry = Retry{At: messages.FromMS(r.GetAtMs()), Method: r.GetMethod(), Body: r.GetBody(), Refresh: r.GetRefresh(), Chain: r.GetChain(), Count: r.GetCount()}
 	}
 	return s
 }

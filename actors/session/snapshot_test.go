@@ -215,7 +215,7 @@ func TestFold(t *testing.T) {
 	t.Run("times are recorded to the millisecond", func(t *testing.T) {
 		m := newMachine(session.Policy{})
 		m.now = start.Add(1_234_567)
-		if _, err := m.do("start"); err != nil {
+		if _, err := m.Do("start"); err != nil {
 			t.Fatal(err)
 		}
 		if !m.state.StartedAt.Equal(start.Add(time.Millisecond)) {

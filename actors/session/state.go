@@ -201,7 +201,7 @@ func (s State) WakeAt() (at time.Time, ok bool) {
 	consider(s.AnswerDueBy)
 	consider(s.EndingGuard)
 	for _, r := range s.Requests {
-		consider(fromMS(r.GetAnswerByMs()))
+		consider(messages.FromMS(r.GetAnswerByMs()))
 	}
 	for _, r := range s.PeerRequests {
 		consider(r.AnswerBy)
@@ -210,7 +210,7 @@ func (s State) WakeAt() (at time.Time, ok bool) {
 		return at, ok // the guard ends everything else
 	}
 	for _, r := range s.Requests {
-		consider(fromMS(r.GetGuardAtMs()))
+		consider(messages.FromMS(r.GetGuardAtMs()))
 	}
 	consider(s.ExpiresAt)
 	consider(s.HangupAt())
@@ -313,18 +313,4 @@ func (r Request) with(f func(*messages.RequestStarted)) Request {
 	r.RequestStarted = proto.CloneOf(r.RequestStarted)
 	f(r.RequestStarted)
 	return r
-}
-
-func toMS(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-func fromMS(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
 }
