@@ -207,6 +207,9 @@ func Effect(e profile.Effect, s profile.State) string {
 	return fmt.Sprintf("%T", e)
 }
 
+// Summary implements Conversation.
+func (m *Machine) Summary() string { return Summary(m.State, m.Now) }
+
 // Summary renders what an operator would want to know of a state: its status,
 // what it waits for, why, and what the registrar holds.
 func Summary(s profile.State, now time.Time) string {

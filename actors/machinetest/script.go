@@ -45,19 +45,33 @@ func Scripts(t *testing.T, dir string) map[Arrow]int {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
 			m := New(profile.Policy{})
 			m.Arrows = arrows
-			runScript(t, m, path, string(text))
+			RunScript(t, m, path, string(text), RowID)
 		})
 	}
 	return arrows
 }
 
-func runScript(t *testing.T, m *Machine, path, text string) {
+// Conversation is a machine that a script talks to.
+type Conversation interface {
+	// Do carries out a command and returns what it gave, in lines.
+	Do(command string) (string, error)
+	// Summary is the state in one line.
+	Summary() string
+}
+
+// RunScript talks to a machine as a script says: commands, ----, and what they
+// must give. With the flag -update it rewrites the latter. The script must begin
+// with a comment, and with row, which may be nil, the comment must match it.
+func RunScript(t *testing.T, m Conversation, path, text string, row *regexp.Regexp) {
 	t.Helper()
 	blocks, tail, err := parseScript(text)
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
-	if len(blocks) == 0 || len(blocks[0].lead) == 0 || !strings.HasPrefix(text, "# ") || !RowID.MatchString(strings.Join(blocks[0].lead, " ")) {
+	if len(blocks) == 0 || len(blocks[0].lead) == 0 || !strings.HasPrefix(text, "# ") {
+		t.Fatalf("%s: begins with no comment", path)
+	}
+	if row != nil && !row.MatchString(strings.Join(blocks[0].lead, " ")) {
 		t.Errorf("%s: begins with no comment that names a row", path)
 	}
 	var out strings.Builder
@@ -70,9 +84,7 @@ func runScript(t *testing.T, m *Machine, path, text string) {
 			}
 			got += text
 		}
-		if len(b.commands) > 0 {
-			got += "is        " + Summary(m.State, m.Now) + "\n"
-		}
+		got += "is        " + m.Summary() + "\n"
 		if !*update && got != b.want {
 			t.Errorf("%s:%d: %s\n(-want +got)\n%s", path, b.line, strings.Join(b.commands, "\n"), cmp.Diff(b.want, got))
 		}

@@ -14,9 +14,9 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// do carries out one command of a script, with its continuation lines, and
-// renders what came of it. The error tells what is wrong with the command, or
-// which rules the machine broke.
+// Do implements machinetest.Conversation. It carries out one command of a
+// script, with its continuation lines, and renders what came of it. The error
+// tells what is wrong with the command, or which rules the machine broke.
 //
 //	policy KEY=VALUE ...   handlers (a>b), limit (of each xSP), realms, redirects
 //	                       (hosts), redirect-limit, interval, min-se, rounds, owned
@@ -44,7 +44,7 @@ import (
 // Headers are Tag, Contact and Record-Route (in the order in which we use it),
 // which have defaults and can be "none"; RSeq, Session-Expires, Min-SE, Allow,
 // Supported, Source, the challenges, and Body.
-func (m *machine) do(line string) (string, error) {
+func (m *machine) Do(line string) (string, error) {
 	line, headers, _ := strings.Cut(line, "\n")
 	verb, rest, _ := strings.Cut(line, " ")
 	if headers != "" {
@@ -91,7 +91,7 @@ func (m *machine) repeat(n int, line string) (string, error) {
 	var out strings.Builder
 	var errs []error
 	for range n {
-		text, err := m.do(line)
+		text, err := m.Do(line)
 		out.WriteString(text)
 		errs = append(errs, err)
 	}

@@ -27,7 +27,7 @@ func (w *world) do(lines ...string) string {
 	w.t.Helper()
 	var out string
 	for _, line := range lines {
-		text, err := w.machine.do(line)
+		text, err := w.machine.Do(line)
 		if err != nil {
 			w.t.Fatalf("%s\n%v", line, err)
 		}

@@ -197,6 +197,9 @@ func renderEffect(e session.Effect, s session.State) string {
 	return fmt.Sprintf("%T", e)
 }
 
+// Summary implements machinetest.Conversation.
+func (m *machine) Summary() string { return summary(m.state, m.now) }
+
 // summary renders what an operator would want to know of a state.
 func summary(s session.State, now time.Time) string {
 	if !s.Exists() {
