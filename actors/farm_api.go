@@ -275,33 +275,11 @@ func (f *Farm) Fetch(ctx context.Context, id string) ([]messages.ContactBinding,
 // History returns the newest events of a profile before a version, newest
 // first.
 func (f *Farm) History(ctx context.Context, id string, before uint64, limit int) ([]HistoryEntry, error) {
-	limit = historyLimit(limit)
-	entries := []HistoryEntry{}
-	err := f.journal.History(ctx, stream(id), before, func(e *messages.Envelope) bool {
-		entries = append(entries, HistoryEntry{
-			Version: e.GetVersion(), At: time.Unix(0, e.GetAtUnixNano()).UTC(),
-			Type: e.GetProfile().TypeName(), Text: profile.Describe(e.GetProfile()),
-		})
-		return len(entries) < limit
+	describe := func(e *messages.Envelope) string { return profile.Describe(e.GetProfile()) }
+	return f.history(ctx, id, stream(id), before, limit, describe, func() error {
+		_, _, err := f.State(ctx, id)
+		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("history of %s: %w", id, err)
-	}
-	if len(entries) == 0 && before == 0 {
-		if _, _, err := f.State(ctx, id); err != nil {
-			return nil, err
-		}
-	}
-	return entries, nil
-}
-
-// historyLimit bounds a page of history; 0 is the default.
-func historyLimit(limit int) int {
-	const defaultLimit, maxLimit = 50, 1000
-	if limit <= 0 {
-		return defaultLimit
-	}
-	return min(limit, maxLimit)
 }
 
 // Registrars returns every target with its gate and the states of its

@@ -161,24 +161,11 @@ func (f *Farm) SessionHistory(ctx context.Context, id string, before uint64, lim
 	if _, ok := sessionShard(id); !ok {
 		return nil, fmt.Errorf("%w: %s", ErrNoSession, id)
 	}
-	entries := []HistoryEntry{}
-	limit = historyLimit(limit)
-	err := f.journal.History(ctx, sessionStream(id), before, func(e *messages.Envelope) bool {
-		entries = append(entries, HistoryEntry{
-			Version: e.GetVersion(), At: time.Unix(0, e.GetAtUnixNano()).UTC(),
-			Type: e.GetSession().TypeName(), Text: session.Describe(e.GetSession()),
-		})
-		return len(entries) < limit
+	describe := func(e *messages.Envelope) string { return session.Describe(e.GetSession()) }
+	return f.history(ctx, id, sessionStream(id), before, limit, describe, func() error {
+		_, err := f.Session(ctx, id)
+		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("history of %s: %w", id, err)
-	}
-	if len(entries) == 0 && before == 0 {
-		if _, err := f.Session(ctx, id); err != nil {
-			return nil, err
-		}
-	}
-	return entries, nil
 }
 
 // EndSession hangs up, in the way that the session's state demands, and returns

@@ -309,19 +309,13 @@ func stream(id string) string { return "p/" + id }
 
 // loadProfile folds a profile's stream.
 func loadProfile(j Journal, id string) (profile.State, uint64, error) {
-	snapshot, version, events, err := j.Load(context.Background(), stream(id))
-	if err != nil {
-		return profile.State{}, 0, err
+	return load(j, stream(id), profile.Unmarshal, applyToProfile)
+}
+
+// applyToProfile is false for an event of an unknown type.
+func applyToProfile(s profile.State, e *messages.Envelope) (profile.State, bool) {
+	if e.GetProfile().TypeName() == "" {
+		return s, false
 	}
-	state, err := profile.Unmarshal(snapshot)
-	if err != nil {
-		return profile.State{}, 0, err
-	}
-	for _, e := range events {
-		if e.GetProfile().TypeName() == "" {
-			return profile.State{}, 0, fmt.Errorf("version %d: %w", e.GetVersion(), messages.ErrUnknownEvent)
-		}
-		state, version = profile.Apply(state, e.GetProfile()), e.GetVersion()
-	}
-	return state, version, nil
+	return profile.Apply(s, e.GetProfile()), true
 }

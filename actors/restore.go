@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/sipmuster/muster/actors/profile"
 	"github.com/sipmuster/muster/actors/session"
@@ -66,25 +65,22 @@ func (r *restorer) Snapshot(stream string, version uint64, b []byte) error {
 // know is parked: it does nothing, and says so.
 func (r *restorer) Event(env *messages.Envelope) error {
 	if id, ok := strings.CutPrefix(env.GetStream(), "p/"); ok {
-		e := r.entry(id)
-		switch {
-		case e.crashes.parked:
-		case env.GetProfile().TypeName() == "":
-			r.park(&e.crashes, env)
-		default:
-			v := e.cell.Load()
-			e.cell.Store(&versioned{state: profile.Apply(v.state, env.GetProfile()), version: env.GetVersion()})
+		if e := r.entry(id); !e.crashes.parked {
+			state, known := applyToProfile(e.cell.Load().state, env)
+			if !known {
+				r.park(&e.crashes, env)
+				return nil
+			}
+			e.cell.Store(&versioned{state: state, version: env.GetVersion()})
 		}
 	}
 	if id, ok := strings.CutPrefix(env.GetStream(), "s/"); ok {
-		e := r.session(id)
-		switch {
-		case e == nil || e.crashes.parked:
-		case env.GetSession().TypeName() == "":
-			r.park(&e.crashes, env)
-		default:
-			v := e.cell.Load()
-			state := session.Apply(v.state, env.GetSession(), time.Unix(0, env.GetAtUnixNano()))
+		if e := r.session(id); e != nil && !e.crashes.parked {
+			state, known := applyToSession(e.cell.Load().state, env)
+			if !known {
+				r.park(&e.crashes, env)
+				return nil
+			}
 			e.cell.Store(&sessionVersion{state: state, version: env.GetVersion()})
 		}
 	}

@@ -2,7 +2,6 @@ package actors
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"strconv"
 	"sync"
@@ -153,19 +152,13 @@ func sessionStream(id string) string { return "s/" + id }
 
 // loadSession folds a session's stream.
 func loadSession(j Journal, id string) (session.State, uint64, error) {
-	snapshot, version, events, err := j.Load(context.Background(), sessionStream(id))
-	if err != nil {
-		return session.State{}, 0, err
+	return load(j, sessionStream(id), session.Unmarshal, applyToSession)
+}
+
+// applyToSession is false for an event of an unknown type.
+func applyToSession(s session.State, e *messages.Envelope) (session.State, bool) {
+	if e.GetSession().TypeName() == "" {
+		return s, false
 	}
-	state, err := session.Unmarshal(snapshot)
-	if err != nil {
-		return session.State{}, 0, err
-	}
-	for _, e := range events {
-		if e.GetSession().TypeName() == "" {
-			return session.State{}, 0, fmt.Errorf("version %d: %w", e.GetVersion(), messages.ErrUnknownEvent)
-		}
-		state, version = session.Apply(state, e.GetSession(), time.Unix(0, e.GetAtUnixNano())), e.GetVersion()
-	}
-	return state, version, nil
+	return session.Apply(s, e.GetSession(), time.Unix(0, e.GetAtUnixNano())), true
 }
