@@ -47,14 +47,15 @@ func (a *sessionActor) ask(ctx actor.Context, e session.AskCredentials) {
 	}
 	asked := &question{ref: a.farm.token(), attempt: e.Attempt, handler: e.Handler, asked: time.Now()}
 	a.questions[asked.ref] = asked
-	q, _, _ := a.request(r)
+	q, _ := a.addressed(r)
+	body, _ := a.bodyOf(r)
 	challenges := a.state.Challenge.Questions(r.GetAnswers())
 	ctx.Request(pid, &messages.AuthChallenge{
 		Ref: asked.ref, Purpose: messages.Purpose_SESSION, ProfileId: a.spec.GetProfile(), SessionId: a.id,
 		Aor: a.spec.GetAor(), Method: q.Method, RequestUri: q.RequestURI, StatusCode: e.Status,
 		Round: r.GetRound(), Rejected: e.Rejected,
 		Deadline: timestamppb.New(time.UnixMilli(r.GetAnswerByMs())), Challenges: challenges,
-		BodyHashes: bodyHashes(challenges, q.Body),
+		BodyHashes: bodyHashes(challenges, body.body),
 	})
 }
 

@@ -73,7 +73,7 @@ func (a *sessionActor) sendInTurn(attempt uint64) {
 		a.transmit(r)
 		return
 	}
-	q, toRegistrar, _ := a.request(r)
+	q, toRegistrar := a.addressed(r)
 	if !toRegistrar {
 		a.transmit(r)
 		return

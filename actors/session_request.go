@@ -15,10 +15,10 @@ import (
 // session (RFC 3311 §5.1).
 const allowed = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, REFER, MESSAGE, NOTIFY"
 
-// request builds the request of an open attempt. toRegistrar tells that it goes
-// to the registrar or its proxy, fault why it cannot be made: the registrar or
-// trunk that it goes to is gone, or the body is with the process that had it.
-func (a *sessionActor) request(r session.Request) (q *messages.SIPRequest, toRegistrar bool, fault messages.Reason) {
+// addressed is the request of an open attempt without what it says: all that is
+// asked of it before it leaves. toRegistrar tells that it goes to the registrar
+// or its proxy.
+func (a *sessionActor) addressed(r session.Request) (q *messages.SIPRequest, toRegistrar bool) {
 	s := a.state
 	q = &messages.SIPRequest{
 		Method: r.GetMethod(), From: a.spec.GetAor(), FromTag: s.LocalTag, To: a.spec.GetPeer(),
@@ -33,7 +33,14 @@ func (a *sessionActor) request(r session.Request) (q *messages.SIPRequest, toReg
 	default:
 		a.directFirst(q)
 	}
-	toRegistrar = a.leadsToRegistrar(q)
+	return q, a.leadsToRegistrar(q)
+}
+
+// request builds the request of an open attempt. fault is why it cannot be made:
+// the registrar or trunk that it goes to is gone, or the body is with the
+// process that had it.
+func (a *sessionActor) request(r session.Request) (q *messages.SIPRequest, toRegistrar bool, fault messages.Reason) {
+	q, toRegistrar = a.addressed(r)
 	if toRegistrar {
 		name, farm := a.spec.GetRegistrar(), a.farm
 		q.Retransmitted = func() { farm.toGate(name, &retransmitted{}) }
