@@ -18,7 +18,7 @@ import (
 	"github.com/sipmuster/muster/admin/declare"
 )
 
-// outcome is what became of one profile of several.
+// outcome is what became of one profile or session of several.
 type outcome struct {
 	ID    string `json:"id"`
 	Done  bool   `json:"done"`
@@ -45,38 +45,45 @@ func newProfilesDo(to *connection, verb, short, done, more string) *cobra.Comman
 			if err != nil {
 				return err
 			}
-			outcomes := make([]outcome, 0, len(ids))
-			failed := false
-			for _, id := range ids {
-				o := outcome{ID: id}
-				var v actors.ProfileView
+			return eachOf(c, form, done, ids, func(id string) (state string, err error) {
 				if verb == "remove" {
-					err = node.call(c.Context(), "DELETE", profilePath(id), nil, nil)
-				} else {
-					err = node.call(c.Context(), "POST", profilePath(id, "/", verb), nil, &v)
+					return "", node.call(c.Context(), "DELETE", profilePath(id), nil, nil)
 				}
-				if o.Done = err == nil; o.Done {
-					o.State = v.State
-				} else {
-					o.Error = err.Error()
-					failed = true
-				}
-				outcomes = append(outcomes, o)
-				if c.Context().Err() != nil {
-					break
-				}
-			}
-			if err := printOutcomes(c, form, done, outcomes); err != nil {
-				return err
-			}
-			if failed {
-				return errReported
-			}
-			return nil
+				var v actors.ProfileView
+				err = node.call(c.Context(), "POST", profilePath(id, "/", verb), nil, &v)
+				return v.State, err
+			})
 		},
 	}
 	outputFlag(c, &form, formTable, formJSON)
 	return c
+}
+
+// eachOf does something with each id, until the command is interrupted, and says
+// of each what came of it.
+func eachOf(c *cobra.Command, form, done string, ids []string, do func(id string) (state string, err error)) error {
+	outcomes := make([]outcome, 0, len(ids))
+	failed := false
+	for _, id := range ids {
+		o := outcome{ID: id, Done: true}
+		state, err := do(id)
+		if err != nil {
+			o.Done, o.Error, failed = false, err.Error(), true
+		} else {
+			o.State = state
+		}
+		outcomes = append(outcomes, o)
+		if c.Context().Err() != nil {
+			break
+		}
+	}
+	if err := printOutcomes(c, form, done, outcomes); err != nil {
+		return err
+	}
+	if failed {
+		return errReported
+	}
+	return nil
 }
 
 // printOutcomes says of each what was done with it; when done is empty its state

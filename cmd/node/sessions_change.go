@@ -83,28 +83,11 @@ func sessionIDs(c *cobra.Command, l listing) ([]string, error) {
 }
 
 func endSessions(c *cobra.Command, node *client, form string, ids []string) error {
-	outcomes := make([]outcome, 0, len(ids))
-	failed := false
-	for _, id := range ids {
-		o := outcome{ID: id}
+	return eachOf(c, form, "", ids, func(id string) (state string, err error) {
 		var v actors.SessionView
-		if err := node.call(c.Context(), "DELETE", sessionPath(id), nil, &v); err != nil {
-			o.Error, failed = err.Error(), true
-		} else {
-			o.Done, o.State = true, v.State
-		}
-		outcomes = append(outcomes, o)
-		if c.Context().Err() != nil {
-			break
-		}
-	}
-	if err := printOutcomes(c, form, "", outcomes); err != nil {
-		return err
-	}
-	if failed {
-		return errReported
-	}
-	return nil
+		err = node.call(c.Context(), "DELETE", sessionPath(id), nil, &v)
+		return v.State, err
+	})
 }
 
 func newSessionsReinvite(to *connection) *cobra.Command {
