@@ -11,30 +11,23 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/pprof"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/sipmuster/muster"
 	"github.com/sipmuster/muster/actors"
+	"github.com/sipmuster/muster/bench/measure"
 	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/sipadapter/siptest"
 )
 
-// responderEnv makes this program the registrar.
-const responderEnv = "MUSTER_BENCH_RESPONDER"
-
 func main() {
-	if os.Getenv(responderEnv) != "" {
+	if measure.IsResponder() {
 		respond()
 		return
 	}
@@ -45,27 +38,11 @@ func main() {
 	refreshes := flag.Int("refreshes", 3, "rounds of refreshes")
 	cpuProfile := flag.String("cpuprofile", "", "write a CPU profile of the registrations to this file")
 	flag.Parse()
-	err := profiled(*cpuProfile, func() error { return run(*profiles, *refreshes, *rate, *concurrency, *registrar) })
+	err := measure.Profiled(*cpuProfile, func() error { return run(*profiles, *refreshes, *rate, *concurrency, *registrar) })
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "register:", err)
 		os.Exit(1)
 	}
-}
-
-func profiled(path string, do func() error) error {
-	if path == "" {
-		return do()
-	}
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := pprof.StartCPUProfile(f); err != nil {
-		return err
-	}
-	defer pprof.StopCPUProfile()
-	return do()
 }
 
 func respond() {
@@ -81,33 +58,9 @@ func respond() {
 	select {}
 }
 
-func startResponder() (uri string, stop func(), err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", nil, err
-	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), responderEnv+"=1")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return "", nil, err
-	}
-	stop = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || !strings.HasPrefix(line, "sip:") {
-		stop()
-		return "", nil, fmt.Errorf("the registrar did not start: %q %w", line, err)
-	}
-	return strings.TrimSpace(line), stop, nil
-}
-
 func run(profiles, refreshes int, rate float64, concurrency int, registrar string) error {
 	if registrar == "" {
-		uri, stop, err := startResponder()
+		uri, stop, err := measure.StartResponder("sip:")
 		if err != nil {
 			return err
 		}
@@ -142,17 +95,17 @@ func run(profiles, refreshes int, rate float64, concurrency int, registrar strin
 	for i := range desired.Profiles {
 		desired.Profiles[i].Disabled = false
 	}
-	before := now(data)
+	before := measure.Now(data)
 	if err := node.Apply(ctx, desired); err != nil {
 		return err
 	}
 	if err := waitRegistered(ctx, node, profiles); err != nil {
 		return err
 	}
-	report("challenged registration", profiles, before, now(data))
+	measure.Report("challenged registration", profiles, before, measure.Now(data))
 	for range refreshes {
 		seen := requests(node)
-		before = now(data)
+		before = measure.Now(data)
 		for i := range profiles {
 			if _, err := node.RefreshProfile(ctx, fmt.Sprintf("u%d", i)); err != nil {
 				return err
@@ -164,7 +117,7 @@ func run(profiles, refreshes int, rate float64, concurrency int, registrar strin
 		if err := waitRegistered(ctx, node, profiles); err != nil {
 			return err
 		}
-		report("refresh, with its command", profiles, before, now(data))
+		measure.Report("refresh, with its command", profiles, before, measure.Now(data))
 	}
 	return nil
 }
@@ -197,46 +150,4 @@ func requests(node *muster.Node) float64 {
 		}
 	}
 	return sum
-}
-
-// sample is the process at one moment.
-type sample struct {
-	wall    time.Time
-	cpu     time.Duration
-	mallocs uint64
-	bytes   uint64
-	rss     int64
-	journal int64
-}
-
-func now(data string) sample {
-	var usage syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
-	s := sample{
-		wall: time.Now(), cpu: time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
-		mallocs: mem.Mallocs, bytes: mem.TotalAlloc, rss: residentBytes(),
-	}
-	if info, err := os.Stat(filepath.Join(data, "journal.db")); err == nil {
-		s.journal = info.Size()
-	}
-	return s
-}
-
-func residentBytes() int64 {
-	text, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	var size, resident int64
-	_, _ = fmt.Sscan(string(text), &size, &resident)
-	return resident * int64(os.Getpagesize())
-}
-
-func report(what string, n int, a, b sample) {
-	per := float64(n)
-	fmt.Printf("%-26s %.4f CPU-ms  %5.0f allocations  %6.0f B allocated  %5.0f B journal file  %6.0f /s  RSS %d MiB\n", what,
-		float64((b.cpu-a.cpu).Microseconds())/1000/per, float64(b.mallocs-a.mallocs)/per, float64(b.bytes-a.bytes)/per,
-		float64(b.journal-a.journal)/per, per/b.wall.Sub(a.wall).Seconds(), b.rss>>20)
 }

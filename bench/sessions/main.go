@@ -10,31 +10,24 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/pprof"
 	"slices"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/sipmuster/muster"
 	"github.com/sipmuster/muster/actors"
 	"github.com/sipmuster/muster/actors/session"
+	"github.com/sipmuster/muster/bench/measure"
 	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/sipadapter/siptest"
 )
-
-// responderEnv makes this program the far end.
-const responderEnv = "MUSTER_BENCH_RESPONDER"
 
 const profiles = 100
 
@@ -43,7 +36,7 @@ var offer = []byte("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1
 	"m=audio 40000 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n")
 
 func main() {
-	if os.Getenv(responderEnv) != "" {
+	if measure.IsResponder() {
 		respond()
 		return
 	}
@@ -52,26 +45,10 @@ func main() {
 	concurrency := flag.Int("concurrency", 200, "calls that are being set up or ended at a time")
 	cpuProfile := flag.String("cpuprofile", "", "write a CPU profile to this file")
 	flag.Parse()
-	if err := profiled(*cpuProfile, func() error { return run(*calls, *rate, *concurrency) }); err != nil {
+	if err := measure.Profiled(*cpuProfile, func() error { return run(*calls, *rate, *concurrency) }); err != nil {
 		fmt.Fprintln(os.Stderr, "sessions:", err)
 		os.Exit(1)
 	}
-}
-
-func profiled(path string, do func() error) error {
-	if path == "" {
-		return do()
-	}
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := pprof.StartCPUProfile(f); err != nil {
-		return err
-	}
-	defer pprof.StopCPUProfile()
-	return do()
 }
 
 // respond is the far end: it challenges every INVITE outside a dialog that has
@@ -97,32 +74,8 @@ func respond() {
 	select {}
 }
 
-func startResponder() (addr string, stop func(), err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", nil, err
-	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), responderEnv+"=1")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return "", nil, err
-	}
-	stop = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || !strings.HasPrefix(line, "127.") {
-		stop()
-		return "", nil, fmt.Errorf("the far end did not start: %q %w", line, err)
-	}
-	return strings.TrimSpace(line), stop, nil
-}
-
 func run(calls int, rate float64, concurrency int) error {
-	addr, stop, err := startResponder()
+	addr, stop, err := measure.StartResponder("127.")
 	if err != nil {
 		return err
 	}
@@ -156,7 +109,7 @@ func run(calls int, rate float64, concurrency int) error {
 
 	up := make([]*muster.Session, calls)
 	setup := make([]time.Duration, calls)
-	before := now(data)
+	before := measure.Now(data)
 	err = each(calls, concurrency, func(i int) error {
 		began := time.Now()
 		s, err := node.StartSession(ctx, muster.Call{Profile: fmt.Sprintf("u%d", i%profiles), Target: "sip:bob@" + addr, Body: offer})
@@ -171,16 +124,16 @@ func run(calls int, rate float64, concurrency int) error {
 	if err != nil {
 		return err
 	}
-	after := now(data)
-	report("challenged call, until it is up", calls, before, after)
+	after := measure.Now(data)
+	measure.Report("challenged call, until it is up", calls, before, after)
 	slices.Sort(setup)
 	fmt.Printf("%-32s median %v, 99 %% %v, longest %v\n", "set-up", setup[calls/2].Round(100*time.Microsecond),
 		setup[calls*99/100].Round(100*time.Microsecond), setup[calls-1].Round(100*time.Microsecond))
 	runtime.GC()
-	held := now(data)
-	fmt.Printf("%-32s %.1f kB of heap for each call\n", "calls that are up", float64(held.heap-before.heap)/1000/float64(calls))
+	held := measure.Now(data)
+	fmt.Printf("%-32s %.1f kB of heap for each call\n", "calls that are up", float64(held.Heap-before.Heap)/1000/float64(calls))
 
-	before = now(data)
+	before = measure.Now(data)
 	err = each(calls, concurrency, func(i int) error {
 		if err := up[i].End(ctx); err != nil {
 			return err
@@ -195,7 +148,7 @@ func run(calls int, rate float64, concurrency int) error {
 	if err != nil {
 		return err
 	}
-	report("hang-up", calls, before, now(data))
+	measure.Report("hang-up", calls, before, measure.Now(data))
 	return nil
 }
 
@@ -220,36 +173,4 @@ func each(calls, concurrency int, do func(i int) error) error {
 	}
 	wait.Wait()
 	return errors.Join(errs[:min(len(errs), 5)]...)
-}
-
-// sample is the process at one moment.
-type sample struct {
-	wall    time.Time
-	cpu     time.Duration
-	mallocs uint64
-	bytes   uint64
-	heap    int64
-	journal int64
-}
-
-func now(data string) sample {
-	var usage syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
-	s := sample{
-		wall: time.Now(), cpu: time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
-		mallocs: mem.Mallocs, bytes: mem.TotalAlloc, heap: int64(mem.HeapAlloc),
-	}
-	if info, err := os.Stat(filepath.Join(data, "journal.db")); err == nil {
-		s.journal = info.Size()
-	}
-	return s
-}
-
-func report(what string, n int, a, b sample) {
-	per := float64(n)
-	fmt.Printf("%-32s %.3f CPU-ms  %5.0f allocations  %6.0f B allocated  %5.0f B journal file  %6.0f /s\n", what,
-		float64((b.cpu-a.cpu).Microseconds())/1000/per, float64(b.mallocs-a.mallocs)/per, float64(b.bytes-a.bytes)/per,
-		float64(b.journal-a.journal)/per, per/b.wall.Sub(a.wall).Seconds())
 }
