@@ -1,6 +1,9 @@
 package interop
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -52,3 +55,31 @@ func (c *child) end(politely syscall.Signal) {
 
 // signalAll signals the child and what it started.
 func (c *child) signalAll(s syscall.Signal) error { return syscall.Kill(-c.cmd.Process.Pid, s) }
+
+// startIn starts something that listens on a port: the one that is wanted, or
+// with 0 a free one, and another when that was taken meanwhile. Without success
+// it removes the folder.
+func startIn[T any](dir string, wanted int, start func(port int) (T, error)) (T, error) {
+	var none T
+	var failures []error
+	for range startAttempts {
+		port := wanted
+		var err error
+		if port == 0 {
+			if port, err = freePort(); err != nil {
+				err = fmt.Errorf("find a free port: %w", err)
+			}
+		}
+		if err == nil {
+			var started T
+			if started, err = start(port); err == nil {
+				return started, nil
+			}
+		}
+		failures = append(failures, err)
+		if wanted != 0 {
+			break
+		}
+	}
+	return none, errors.Join(append(failures, os.RemoveAll(dir))...)
+}

@@ -128,18 +128,7 @@ func StartKamailio(o Options) (*Kamailio, error) {
 	if err := unpack(dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("unpack the registrar: %w", err), os.RemoveAll(dir))
 	}
-	var failures []error
-	for range startAttempts {
-		k, err := start(dir, o)
-		if err == nil {
-			return k, nil
-		}
-		failures = append(failures, err)
-		if o.Port != 0 {
-			break
-		}
-	}
-	return nil, errors.Join(append(failures, os.RemoveAll(dir))...)
+	return startIn(dir, o.Port, func(port int) (*Kamailio, error) { return start(dir, port, o) })
 }
 
 func unpack(dir string) error {
@@ -155,15 +144,7 @@ func unpack(dir string) error {
 	return nil
 }
 
-func start(dir string, o Options) (*Kamailio, error) {
-	port := o.Port
-	if port == 0 {
-		free, err := freePort()
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		port = free
-	}
+func start(dir string, port int, o Options) (*Kamailio, error) {
 	k := &Kamailio{port: port, dir: dir, env: o.environment(dir, port)}
 	log, err := os.Create(k.logFile())
 	if err != nil {
@@ -267,7 +248,7 @@ func (k *Kamailio) halt() {
 func (k *Kamailio) Restart(o Options) (*Kamailio, error) {
 	k.halt()
 	o.Port = k.port
-	return start(k.dir, o)
+	return start(k.dir, k.port, o)
 }
 
 // Pause stops all its processes until Resume: a registrar that is silent while

@@ -55,23 +55,7 @@ func (p *callProgram) start() {
 	p.t.Helper()
 	p.starts++
 	p.node = launch(p.t, filepath.Join(p.dir, fmt.Sprintf("node-%d.log", p.starts)), p.muster, "run", "--config", filepath.Join(p.dir, "muster.yaml"))
-	eventually(p.t, startTimeout, func() string {
-		select {
-		case <-p.node.exited:
-			text, _ := os.ReadFile(p.node.log)
-			p.t.Fatalf("the node ended:\n%s", text)
-		default:
-		}
-		response, err := http.Get(p.base + "/-/ready")
-		if err != nil {
-			return err.Error()
-		}
-		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			return "not ready: " + response.Status
-		}
-		return ""
-	})
+	p.node.ready(p.base)
 }
 
 // call places a call through the API.

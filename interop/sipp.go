@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/csv"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -82,29 +81,11 @@ func StartSIPp(o SIPpOptions) (*SIPp, error) {
 	if err != nil {
 		return nil, err
 	}
-	var failures []error
-	for range startAttempts {
-		s, err := startSIPp(path, dir, o)
-		if err == nil {
-			return s, nil
-		}
-		failures = append(failures, err)
-		if o.Port != 0 {
-			break
-		}
-	}
-	return nil, errors.Join(append(failures, os.RemoveAll(dir))...)
+	return startIn(dir, o.Port, func(port int) (*SIPp, error) { return startSIPp(path, dir, port, o) })
 }
 
-func startSIPp(path, dir string, o SIPpOptions) (*SIPp, error) {
-	s := &SIPp{host: cmp.Or(o.Host, "127.0.0.1"), port: o.Port, dir: dir, limit: cmp.Or(o.Limit, time.Minute)}
-	if s.port == 0 {
-		free, err := freePort()
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		s.port = free
-	}
+func startSIPp(path, dir string, port int, o SIPpOptions) (*SIPp, error) {
+	s := &SIPp{host: cmp.Or(o.Host, "127.0.0.1"), port: port, dir: dir, limit: cmp.Or(o.Limit, time.Minute)}
 	args, err := s.arguments(o)
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ package interop
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -143,21 +142,5 @@ func (f *xspFarm) startFar() {
 func (f *xspFarm) startNode() {
 	f.t.Helper()
 	f.node = launch(f.t, f.path("node.log"), f.muster, "run", "--config", f.path("muster.yaml"))
-	eventually(f.t, startTimeout, func() string {
-		select {
-		case <-f.node.exited:
-			text, _ := os.ReadFile(f.node.log)
-			f.t.Fatalf("the node ended:\n%s", text)
-		default:
-		}
-		response, err := http.Get(f.base + "/-/ready")
-		if err != nil {
-			return err.Error()
-		}
-		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			return "not ready: " + response.Status
-		}
-		return ""
-	})
+	f.node.ready(f.base)
 }

@@ -15,10 +15,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,10 +25,9 @@ import (
 
 // program is a child process whose output is in a file.
 type program struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	log    string
-	exited chan struct{}
+	*child
+	t   *testing.T
+	log string
 }
 
 // launch starts a program that is killed when the test ends, or when the
@@ -42,23 +39,13 @@ func launch(t *testing.T, log, path string, args ...string) *program {
 		t.Fatal(err)
 	}
 	defer out.Close() // the child has its own descriptor
-	p := &program{t: t, cmd: exec.Command(path, args...), log: log, exited: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = out, out, filepath.Dir(log)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the death signal is sent when this thread ends
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = p.cmd.Wait()
-			close(p.exited)
-		}
-	}()
-	if err := <-started; err != nil {
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, filepath.Dir(log)
+	started, err := startChild(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
+	p := &program{child: started, t: t, log: log}
 	t.Cleanup(p.kill)
 	return p
 }
@@ -66,6 +53,28 @@ func launch(t *testing.T, log, path string, args ...string) *program {
 func (p *program) signal(s os.Signal) {
 	_ = p.cmd.Process.Signal(s)
 	<-p.exited
+}
+
+// ready waits until the node at base is.
+func (p *program) ready(base string) {
+	p.t.Helper()
+	eventually(p.t, startTimeout, func() string {
+		select {
+		case <-p.exited:
+			text, _ := os.ReadFile(p.log)
+			p.t.Fatalf("the node ended:\n%s", text)
+		default:
+		}
+		response, err := http.Get(base + "/-/ready")
+		if err != nil {
+			return err.Error()
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return "not ready: " + response.Status
+		}
+		return ""
+	})
 }
 
 func (p *program) kill() { p.signal(os.Kill) }
