@@ -7,7 +7,7 @@
 // names that docs/testing.md gives:
 //
 //	I1  folding the recorded events gives the live state, also through a
-//	    snapshot
+//	    snapshot, and packing it loses nothing
 //	I2  CSeq strictly increases per Call-ID, by one
 //	I3  at most one request or question is out, and while an attempt is open
 //	    one of them is

@@ -27,6 +27,8 @@ type Machine struct {
 	Arrows map[Arrow]int
 	// Light leaves out what Do checks after every command, for long runs.
 	Light bool
+	// Words packs the states; New sets one that shares every text.
+	Words *profile.Words
 
 	tokens int
 	// asked and sent are the attempts whose question or request is out; 0 for
@@ -46,7 +48,10 @@ type Arrow struct {
 // New returns a machine whose profile is not declared yet. The jitter is the
 // middle of its range.
 func New(p profile.Policy) *Machine {
-	return &Machine{Policy: p, Now: Start, Jitter: 0.5, Arrows: map[Arrow]int{}, ledger: newLedger()}
+	return &Machine{
+		Policy: p, Now: Start, Jitter: 0.5, Arrows: map[Arrow]int{}, ledger: newLedger(),
+		Words: &profile.Words{Texts: &everyText{}},
+	}
 }
 
 // Asked is the attempt whose question is out, or 0.
@@ -80,6 +85,7 @@ func (m *Machine) Step(cmd profile.Command) (profile.Decision, error) {
 		after := profile.Apply(m.State, e)
 		f.checkFold(m.State, e, after)
 		f.checkEvent(m, e, after)
+		f.checkPacked(m, after)
 		m.State = after
 		m.Events = append(m.Events, e)
 	}

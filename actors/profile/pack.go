@@ -1,0 +1,223 @@
+package profile
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/sipmuster/muster/actors/challenge"
+	"github.com/sipmuster/muster/messages"
+)
+
+// Words packs the states of profiles that have nothing to do, each into one
+// short string. A packed state lives in memory only, so its form may change
+// with every release; what lasts is a snapshot.
+type Words struct {
+	// Texts shares what many profiles have in common, such as the registrar's
+	// name and the challenge around its nonce; nil shares nothing. What belongs
+	// to one profile (its AOR, Call-ID, nonces) is never offered to it.
+	Texts Texts
+}
+
+// Texts numbers the texts that recur. What it numbered once it must know as
+// long as it is used.
+type Texts interface {
+	// Number is false for a text that is not shared. owner is the profile that
+	// the text stands in.
+	Number(text, owner string) (n uint64, ok bool)
+	// Text is the inverse of Number.
+	Text(n uint64) string
+}
+
+// packedHead is room for the three numbers in front of what codec writes.
+const packedHead = 3 * binary.MaxVarintLen64
+
+// Pack encodes a state and its version. id is the profile's id: what equals it
+// is not stored again.
+func (w *Words) Pack(id string, version uint64, s State) string {
+	c := codec{texts: w.Texts, id: id, end: packedHead}
+	c.state(&s)
+	var numbers [packedHead]byte
+	head := binary.AppendUvarint(numbers[:0], version)
+	head = binary.AppendUvarint(head, c.present)
+	head = binary.AppendUvarint(head, uint64(c.made))
+	start := packedHead - len(head)
+	copy(c.room[start:], head)
+	return string(c.room[start:c.end]) + string(c.more)
+}
+
+// Unpack is the inverse of Pack for the same id. The strings of the state may
+// be parts of packed.
+func (w *Words) Unpack(id, packed string) (State, uint64) {
+	c := codec{texts: w.Texts, id: id, in: packed, reading: true}
+	version := c.uvarint()
+	c.present = c.uvarint()
+	c.text.Grow(int(c.uvarint()))
+	var s State
+	c.state(&s)
+	return s, version
+}
+
+// state passes over every field, once to pack and once to unpack: what is
+// usual comes first, because the bits of what is present cost least there.
+func (c *codec) state(s *State) {
+	c.flag(&s.Spec.Register)
+	c.flag(&s.Proven)
+	c.own(&s.Spec.AOR)
+	c.own(&s.Spec.Username)
+	c.shared(&s.Spec.Registrar)
+	c.shared(&s.Spec.RegistrationHandler)
+	c.shared(&s.Spec.SessionHandler)
+	c.shared(&s.Source)
+	c.own(&s.Row)
+	c.own(&s.CallID)
+	c.own(&s.FromTag)
+	c.number(&s.CSeq)
+	c.number(&s.LastStatus)
+	c.time(&s.Binding.Until)
+	c.time(&s.NextAt)
+	c.time(&s.Attempt.GuardAt)
+	c.seconds(&s.Binding.Granted)
+	c.realms(&s.Challenge.Realms)
+	c.attempt(&s.Attempt, s.Challenge.Realms)
+
+	c.own(&s.Spec.ContactUser)
+	c.seconds(&s.Spec.Expires)
+	c.sharedList(&s.Binding.ServiceRoute)
+	c.number(&s.MinSeconds)
+	c.shared(&s.EarlyHandler)
+	c.flag(&s.Disabled)
+	c.flag(&s.Halted)
+	c.number(&s.Halts)
+	c.number(&s.Failures)
+	c.number(&s.Unproven)
+	c.shared((*string)(&s.Reason))
+	c.time(&s.Binding.MaybeUntil)
+	c.sharedList(&s.Dropped)
+	c.flag(&s.RefreshWanted)
+	c.flag(&s.Removing)
+	c.flag(&s.Gone)
+	c.flag(&s.Attempt.Open)
+	c.time(&s.Attempt.AnswerBy)
+	c.flag(&s.Attempt.Continues)
+	c.number(&s.Attempt.Intervals)
+	c.flag(&s.Attempt.Renamed)
+	c.flag(&s.Attempt.Adapted)
+	c.sharedList(&s.Attempt.Targets)
+}
+
+// attempt passes over the fields that the last attempt of a registered profile
+// has as well.
+func (c *codec) attempt(a *Attempt, realms []challenge.Realm) {
+	c.bigNumber(&a.Number)
+	purpose := uint32(a.Purpose)
+	c.number(&purpose)
+	a.Purpose = messages.AttemptPurpose(purpose)
+	c.number(&a.Round)
+	c.number(&a.ExpiresSeconds)
+	c.shared(&a.Handler)
+	c.answers(&a.Answers, realms)
+}
+
+func (c *codec) realms(list *[]challenge.Realm) {
+	n := len(*list)
+	if !c.counted(&n) {
+		return
+	}
+	if c.reading {
+		*list = make([]challenge.Realm, n)
+	}
+	const pinned, cached, spaceShift = 1, 2, 2
+	for i := range *list {
+		r := &(*list)[i]
+		if c.reading {
+			flags := c.uvarint()
+			r.Pinned, r.Cached, r.Space = flags&pinned != 0, flags&cached != 0, messages.Space(int32(flags>>spaceShift))
+			r.Name = c.readText()
+			r.Raws = make([]string, c.uvarint())
+			for j := range r.Raws {
+				r.Raws[j] = c.readChallenge()
+			}
+			if len(r.Raws) == 0 {
+				r.Raws = nil
+			}
+			r.Count, r.Answered, r.Strongest = uint32(c.uvarint()), uint32(c.uvarint()), uint32(c.uvarint())
+			continue
+		}
+		flags := uint64(uint32(r.Space)) << spaceShift
+		if r.Pinned {
+			flags |= pinned
+		}
+		if r.Cached {
+			flags |= cached
+		}
+		c.putUvarint(flags)
+		c.putText(r.Name, true)
+		c.putUvarint(uint64(len(r.Raws)))
+		for _, raw := range r.Raws {
+			c.putChallenge(raw)
+		}
+		c.putUvarint(uint64(r.Count))
+		c.putUvarint(uint64(r.Answered))
+		c.putUvarint(uint64(r.Strongest))
+	}
+}
+
+// answers names a realm that is known by its place: place 0 stands for one
+// that is not.
+func (c *codec) answers(list *[]*messages.NonceCount, realms []challenge.Realm) {
+	n := len(*list)
+	if !c.counted(&n) {
+		return
+	}
+	if !c.reading {
+		for _, a := range *list {
+			place := 0
+			for i := range realms {
+				if realms[i].Space == a.GetSpace() && realms[i].Name == a.GetRealm() {
+					place = i + 1
+					break
+				}
+			}
+			c.putUvarint(uint64(place))
+			if place == 0 {
+				c.putUvarint(uint64(uint32(a.GetSpace())))
+				c.putText(a.GetRealm(), true)
+			}
+			c.putUvarint(uint64(a.GetCount()))
+		}
+		return
+	}
+	*list = make([]*messages.NonceCount, n)
+	counts := make([]messages.NonceCount, n)
+	for i := range counts {
+		a := &counts[i]
+		if place := c.uvarint(); place > 0 {
+			a.Space, a.Realm = realms[place-1].Space, realms[place-1].Name
+		} else {
+			a.Space, a.Realm = messages.Space(int32(c.uvarint())), c.readText()
+		}
+		a.Count = uint32(c.uvarint())
+		(*list)[i] = a
+	}
+}
+
+func (c *codec) time(t *time.Time) {
+	if c.reading {
+		if c.bit() {
+			c.last += c.varint()
+			*t = messages.FromMS(c.last)
+		}
+		return
+	}
+	ms := messages.ToMS(*t)
+	if c.putBit(ms != 0) {
+		c.putVarint(ms - c.last)
+		c.last = ms
+	}
+}
+
+func (c *codec) seconds(d *time.Duration) {
+	n := uint64(*d / time.Second)
+	c.bigNumber(&n)
+	*d = time.Duration(n) * time.Second
+}
