@@ -89,20 +89,23 @@ func proofOf(infos []messages.AuthInfo, proofs []*messages.ExpectedProof) string
 
 // request is the REGISTER of the open attempt (RFC 3261 §10.2).
 func (a *profileActor) request() *messages.SIPRequest {
-	s := a.state
+	s := &a.state
 	r, _ := a.farm.registrar(s.Spec.Registrar)
-	uri := a.target(r)
 	q := &messages.SIPRequest{
-		NextHop: uri, Method: "REGISTER", RequestURI: requestURI(uri),
+		NextHop: r.config.URI, Method: "REGISTER", RequestURI: r.requestURI, Route: r.route,
 		From: s.Spec.AOR, FromTag: s.FromTag, To: s.Spec.AOR,
 		CallID: s.CallID, CSeq: s.CSeq,
 		ContactUser: ContactUser(s.Spec), Expires: int64(s.Attempt.ExpiresSeconds),
-		Supported: without([]string{"path"}, s.Dropped),
+		Supported: without(registerTags, s.Dropped),
 		Mutations: a.mutations, MutableHeaders: a.farm.xsps.Load().headers[s.Attempt.Handler],
+		Retransmitted: r.retransmitted,
 	}
-	if r.config.OutboundProxy != "" && len(s.Attempt.Targets) == 0 {
+	if r.config.OutboundProxy != "" {
 		q.NextHop = r.config.OutboundProxy
-		q.Route = []string{r.config.OutboundProxy}
+	}
+	if n := len(s.Attempt.Targets); n > 0 { // it was redirected
+		q.NextHop, q.Route = s.Attempt.Targets[n-1], nil
+		q.RequestURI = requestURI(q.NextHop)
 	}
 	switch s.Attempt.Purpose {
 	case messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH:
@@ -110,10 +113,11 @@ func (a *profileActor) request() *messages.SIPRequest {
 	case messages.AttemptPurpose_ATTEMPT_PURPOSE_UNREGISTER:
 		q.Expires = 0
 	}
-	name, farm := s.Spec.Registrar, a.farm
-	q.Retransmitted = func() { farm.toGate(name, &retransmitted{}) }
 	return q
 }
+
+// registerTags are the option tags of a REGISTER (RFC 3327 §5.1).
+var registerTags = []string{"path"}
 
 // target is where the attempt's request goes: the registrar, or where it was
 // redirected to.
@@ -143,6 +147,9 @@ func ContactUser(s profile.Spec) string {
 }
 
 func without(tags, dropped []string) []string {
+	if len(dropped) == 0 {
+		return tags
+	}
 	var kept []string
 	for _, t := range tags {
 		if !containsFold(dropped, t) {

@@ -14,6 +14,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/actors/words"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -71,7 +72,12 @@ type Farm struct {
 	root       *actor.RootContext
 	shards     [Shards]*actor.PID
 	restored   [Shards]*shardActor
-	digests    *actor.PID
+	digests    []*actor.PID
+	asked      atomic.Uint32 // questions to the DigestActors
+	workers    workers
+	clock      *clock
+	words      profile.Words
+	population population
 	registrars atomic.Pointer[map[string]registrar]
 	xsps       atomic.Pointer[xspTable]
 	vaults     Vaults
@@ -97,6 +103,11 @@ type registrar struct {
 	config Registrar
 	policy profile.Policy
 	pid    *actor.PID
+	// requestURI is that of its REGISTERs, route their Route.
+	requestURI string
+	route      []string
+	// retransmitted tells the gate of one more request that nobody planned.
+	retransmitted func()
 }
 
 // NewFarm builds a farm; nothing runs before Start.
@@ -106,6 +117,7 @@ func NewFarm(o FarmOptions) *Farm {
 		token: o.Token, log: o.Logger, secretGone: o.SecretGone, stopped: make(chan struct{}), vaults: o.Vaults,
 		bodies: o.Bodies, onInvite: o.OnInvite,
 	}
+	f.words.Texts = new(words.Table)
 	f.contacts.seed = maphash.MakeSeed()
 	f.contacts.on.Store(o.OnInvite != nil || len(o.Trunks) > 0)
 	f.bridging.here = o.Here
@@ -123,6 +135,7 @@ func NewFarm(o FarmOptions) *Farm {
 	f.root = f.system.Root
 	f.registrars.Store(&map[string]registrar{})
 	f.xsps.Store(&xspTable{})
+	f.clock = newClock(func(shard int) { f.root.Send(f.shards[shard], &shardTick{}) })
 	f.digests = f.spawnDigests()
 	f.setRegistrars(o.Registrars)
 	for i := range f.restored {
@@ -133,26 +146,22 @@ func NewFarm(o FarmOptions) *Farm {
 
 func quiet(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// spawnDigests starts the DigestActors: one per processor, and one in front
-// that hands the questions out in turn.
-func (f *Farm) spawnDigests() *actor.PID {
+// props are those of every actor of a farm.
+func (f *Farm) props(producer actor.Producer, options ...actor.PropsOption) *actor.Props {
+	return actor.PropsFromProducer(producer, append(options, actor.WithDispatcher(&f.workers))...)
+}
+
+// spawnDigests starts the DigestActors: one per processor, which are asked in
+// turn.
+func (f *Farm) spawnDigests() []*actor.PID {
 	key := []byte(f.token())
 	pool := make([]*actor.PID, runtime.GOMAXPROCS(0))
 	for i := range pool {
-		pool[i] = f.root.Spawn(actor.PropsFromProducer(func() actor.Actor {
+		pool[i] = f.root.Spawn(f.props(func() actor.Actor {
 			return &digestActor{credentials: f.credentials, token: f.token, sessKey: key}
 		}))
 	}
-	if len(pool) == 1 {
-		return pool[0]
-	}
-	next := 0
-	return f.root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
-		if _, ok := ctx.Message().(*messages.AuthChallenge); ok {
-			ctx.Forward(pool[next%len(pool)])
-			next++
-		}
-	}))
+	return pool
 }
 
 // Start replays the journal and starts the shards. Profiles with a live
@@ -164,7 +173,7 @@ func (f *Farm) Start(ctx context.Context) error {
 	}
 	r.finish()
 	for i, s := range f.restored {
-		pid, err := f.root.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return s }), fmt.Sprintf("shard-%04d", i))
+		pid, err := f.root.SpawnNamed(f.props(func() actor.Actor { return s }), fmt.Sprintf("shard-%04d", i))
 		if err != nil {
 			return fmt.Errorf("start shard %d: %w", i, err)
 		}
@@ -194,11 +203,12 @@ func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 	f.endEarly(ctx)
 	f.drain(ctx)
 	close(f.stopped)
+	f.clock.stop()
 	f.changes.end()
 	var waits []*actor.PID
 	waits = append(waits, f.shards[:]...)
 	f.eachGate(func(_ string, r registrar) { waits = append(waits, r.pid) })
-	waits = append(waits, f.digests)
+	waits = append(waits, f.digests...)
 	for _, pid := range f.xsps.Load().pids {
 		waits = append(waits, pid)
 	}
@@ -208,6 +218,7 @@ func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 			_ = f.root.StopFuture(pid).Wait()
 		}
 	}
+	f.workers.close()
 	f.system.Shutdown()
 }
 
@@ -240,7 +251,7 @@ func (f *Farm) drain(ctx context.Context) {
 func (f *Farm) withdrawAll(ctx context.Context) {
 	var bound []string
 	err := f.visitAll(ctx, func(e *entry) {
-		if e.cell.Load().state.MayBeBound() {
+		if e.state().MayBeBound() {
 			bound = append(bound, e.id)
 		}
 	})
@@ -283,13 +294,18 @@ func (f *Farm) setRegistrars(rs []Registrar) {
 	next := make(map[string]registrar, len(rs))
 	for _, config := range rs {
 		r, known := old[config.Name]
-		r.config, r.policy = config, policyOf(config)
+		r.config, r.policy, r.requestURI = config, policyOf(config), requestURI(config.URI)
+		if r.route = nil; config.OutboundProxy != "" {
+			r.route = []string{config.OutboundProxy}
+		}
 		if known {
 			f.root.Send(r.pid, &reconfigure{registrar: config})
 		} else {
-			a := &registrarActor{farm: f, name: config.Name, gate: newGate(config.Rate, config.Concurrency)}
-			r.pid = f.root.Spawn(actor.PropsFromProducer(func() actor.Actor { return a }))
+			a := &registrarActor{farm: f, name: config.Name, gate: newGate(config)}
+			r.pid = f.root.Spawn(f.props(func() actor.Actor { return a }))
 		}
+		pid := r.pid
+		r.retransmitted = func() { f.root.Send(pid, &retransmitted{}) }
 		next[config.Name] = r
 	}
 	f.registrars.Store(&next)
@@ -356,7 +372,7 @@ func (f *Farm) eachGate(do func(name string, r registrar)) {
 // handler finds an authenticator by name.
 func (f *Farm) handler(name string) (*actor.PID, bool) {
 	if name == messages.DigestHandler {
-		return f.digests, true
+		return f.digests[f.asked.Add(1)%uint32(len(f.digests))], true
 	}
 	pid, ok := f.xsps.Load().pids[name]
 	return pid, ok

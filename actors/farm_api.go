@@ -123,7 +123,7 @@ func (f *Farm) State(ctx context.Context, id string) (state profile.State, waiti
 	found := false
 	f.root.Send(f.shardOf(id), &visitOne{id: id, done: done, f: func(e *entry) {
 		if e != nil {
-			state, waiting = e.cell.Load().state, e.waiting
+			state, waiting = *e.state(), e.waiting
 			found = state.Exists()
 		}
 	}})
@@ -159,11 +159,11 @@ func (f *Farm) Profiles(ctx context.Context, q Query) (Page, error) {
 		}
 	}
 	err := f.visitAll(ctx, func(e *entry) {
-		if e.id <= q.After || last != "" && e.id > last {
+		if e.id <= q.After || last != "" && e.id > last || q.State != "" && !e.mayBe(q.State) {
 			return
 		}
-		if state := e.cell.Load().state; state.Exists() && q.matches(e.id, state) {
-			found = append(found, f.view(e.id, state, e.waiting))
+		if state := e.state(); state.Exists() && q.matches(e.id, *state) {
+			found = append(found, f.view(e.id, *state, e.waiting))
 		}
 		if len(found) >= 4*limit {
 			trim(limit + 1) // one more tells that there is another page
@@ -212,7 +212,7 @@ func (f *Farm) visitAll(ctx context.Context, do func(*entry)) error {
 // Declarations calls do with the state of every profile and tombstone, for a
 // reload that must find what a file lists no longer.
 func (f *Farm) Declarations(ctx context.Context, do func(id string, s profile.State)) error {
-	return f.visitAll(ctx, func(e *entry) { do(e.id, e.cell.Load().state) })
+	return f.visitAll(ctx, func(e *entry) { do(e.id, *e.state()) })
 }
 
 // Vacant waits until an id is free: nothing of a removed profile of that name
@@ -228,7 +228,7 @@ func (f *Farm) Vacant(ctx context.Context, id string) error {
 		done := make(chan struct{})
 		f.root.Send(f.shardOf(id), &visitOne{id: id, done: done, f: func(e *entry) {
 			if e != nil {
-				exists = e.cell.Load().state.Exists()
+				exists = e.state().Exists()
 				leaving = !exists && e.child != nil
 			}
 		}})
@@ -285,32 +285,18 @@ func (f *Farm) History(ctx context.Context, id string, before uint64, limit int)
 // Registrars returns every target with its gate and the states of its
 // profiles.
 func (f *Farm) Registrars(ctx context.Context) ([]RegistrarView, error) {
-	counts := map[string]map[string]int{}
-	err := f.visitAll(ctx, func(e *entry) {
-		s := e.cell.Load().state
-		if !s.Exists() {
-			return
-		}
-		if counts[s.Spec.Registrar] == nil {
-			counts[s.Spec.Registrar] = map[string]int{}
-		}
-		counts[s.Spec.Registrar][s.Status()]++
-	})
-	if err != nil {
-		return nil, err
+	if !f.started.Load() {
+		return nil, ErrStarting
 	}
 	gates := f.gateViews(ctx)
 	views := []RegistrarView{}
 	f.eachGate(func(name string, r registrar) {
 		g := gates[name]
 		v := RegistrarView{
-			Name: name, URI: r.config.URI, Profiles: map[string]int{}, Waiting: g.waiting, InFlight: g.inFlight,
+			Name: name, URI: r.config.URI, Profiles: f.population.view(name), Waiting: g.waiting, InFlight: g.inFlight,
 			Rate: cmp.Or(r.config.Rate, defaultRate), Concurrency: cmp.Or(r.config.Concurrency, defaultConcurrency),
 			State: g.state, RegistrationHandler: cmp.Or(r.config.RegistrationHandler, messages.DigestHandler),
 			SessionHandler: cmp.Or(r.config.SessionHandler, messages.DigestHandler), Answers: f.tallies.view(name),
-		}
-		for _, state := range States() {
-			v.Profiles[state] = counts[name][state]
 		}
 		if !g.lastHeard.IsZero() {
 			v.LastResponse = utc(g.lastHeard)

@@ -136,6 +136,33 @@ func TestFarmOutageNeverExceedsThePace(t *testing.T) {
 	})
 }
 
+// A cold start of challenged profiles takes two requests each. An operator whose
+// registrar limits registrations says so, and it takes half the time.
+func TestFarmColdStartAtThePace(t *testing.T) {
+	for _, c := range []struct {
+		countRegistrations bool
+		requests           time.Duration // that count, per profile
+	}{{false, 2}, {true, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			const profiles, pace = 2000, 200
+			w := newWorld(t, Registrar{
+				Name: "r", URI: "sip:registrar.test", Rate: pace, Concurrency: -1, CountRegistrations: c.countRegistrations,
+			})
+			w.start()
+			began := time.Now()
+			w.declare(profiles)
+			for w.registrar.held() < profiles {
+				time.Sleep(100 * time.Millisecond)
+			}
+			took, want := time.Since(began), c.requests*profiles*time.Second/pace
+			if took < want-time.Second || took > want*11/10 {
+				t.Errorf("counting registrations is %v: %s, want %s and at most a tenth more", c.countRegistrations, took, want)
+			}
+			w.stop()
+		})
+	}
+}
+
 func TestFarmRetryAfterIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", Rate: 10})
@@ -319,7 +346,7 @@ func TestFarmBindingLapsesDuringAnOutage(t *testing.T) {
 		w.registrar.set(func(r *fakeRegistrar) { r.silent = true })
 		time.Sleep(10 * time.Minute)
 		_ = w.farm.visitAll(t.Context(), func(e *entry) {
-			if s := e.cell.Load().state; s.Bound() {
+			if s := *e.state(); s.Bound() {
 				t.Errorf("%s is shown as %s, bound until %v, at %v", e.id, s.Status(), s.Binding.Until, time.Now().UTC())
 			}
 		})

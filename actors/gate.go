@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"cmp"
 	"container/heap"
 	"slices"
 	"time"
@@ -14,8 +15,9 @@ import (
 // Retry-After, and a breaker with one probe at a time. It is plain logic
 // without a clock; the registrar actor drives it.
 //
-// Every request costs a token: a fresh attempt, an answer to a challenge, and
-// a retransmission, so the pace holds for what the target sees. Answers go
+// Every request costs a token: a fresh attempt, an answer to a challenge (unless
+// the pace counts registrations), and a retransmission, so the pace holds for
+// what the target sees. Answers go
 // before fresh attempts, because nonces expire (CHA-16). Fresh attempts go by
 // nearness to the end of their binding (earliest deadline first).
 //
@@ -32,6 +34,7 @@ import (
 // down to hear a phone ring.
 type gate struct {
 	rate        float64 // requests a second; negative without a limit
+	freeAnswers bool    // answers to challenges cost no token
 	concurrency int     // open attempts; negative without a limit
 
 	tokens   float64
@@ -89,24 +92,19 @@ type want struct {
 	index    int
 }
 
-func newGate(rate float64, concurrency int) *gate {
+func newGate(config Registrar) *gate {
 	g := &gate{
 		wants: map[string]*want{}, slots: map[string]time.Time{}, paused: map[string]bool{}, out: map[string]time.Time{},
 		probeWait: firstProbeWait,
 	}
-	g.configure(rate, concurrency)
+	g.configure(config)
 	g.tokens = g.depth()
 	return g
 }
 
-func (g *gate) configure(rate float64, concurrency int) {
-	if rate == 0 {
-		rate = defaultRate
-	}
-	if concurrency == 0 {
-		concurrency = defaultConcurrency
-	}
-	g.rate, g.concurrency = rate, concurrency
+func (g *gate) configure(r Registrar) {
+	g.rate, g.concurrency = cmp.Or(r.Rate, defaultRate), cmp.Or(r.Concurrency, defaultConcurrency)
+	g.freeAnswers = r.CountRegistrations
 }
 
 // depth is how many tokens can be saved up.

@@ -34,7 +34,7 @@ func wantIDs(t *testing.T, got []string, want ...string) {
 }
 
 func TestGateGoesByNearnessToTheEnd(t *testing.T) {
-	g := newGate(-1, -1)
+	g := newGate(Registrar{Rate: -1, Concurrency: -1})
 	g.want("far", nil, epoch.Add(time.Hour))
 	g.want("near", nil, epoch.Add(time.Minute))
 	g.want("middle", nil, epoch.Add(2*time.Minute))
@@ -45,7 +45,7 @@ func TestGateGoesByNearnessToTheEnd(t *testing.T) {
 }
 
 func TestGateAnswersGoBeforeFreshAttempts(t *testing.T) {
-	g := newGate(10, -1)
+	g := newGate(Registrar{Rate: 10, Concurrency: -1})
 	g.tokens = 1
 	order := []string{}
 	g.want("fresh", nil, epoch)
@@ -59,7 +59,7 @@ func TestGateAnswersGoBeforeFreshAttempts(t *testing.T) {
 }
 
 func TestGateConcurrency(t *testing.T) {
-	g := newGate(-1, 2)
+	g := newGate(Registrar{Rate: -1, Concurrency: 2})
 	for _, id := range []string{"a", "b", "c"} {
 		g.want(id, nil, epoch)
 	}
@@ -71,7 +71,7 @@ func TestGateConcurrency(t *testing.T) {
 }
 
 func TestGateRetransmissionsCostTokens(t *testing.T) {
-	g := newGate(100, -1)
+	g := newGate(Registrar{Rate: 100, Concurrency: -1})
 	for range 50 {
 		g.spend()
 	}
@@ -87,7 +87,7 @@ func TestGateRetransmissionsCostTokens(t *testing.T) {
 // second, and is down after five attempts in the dark; then one probe at a
 // time, until anything is heard.
 func TestGateSilentTarget(t *testing.T) {
-	g := newGate(-1, -1)
+	g := newGate(Registrar{Rate: -1, Concurrency: -1})
 	g.want("a", nil, epoch)
 	got, _ := admit(g, epoch)
 	wantIDs(t, got, "a")
@@ -133,7 +133,7 @@ func TestGateSilentTarget(t *testing.T) {
 }
 
 func TestGateRetryAfterNeverShortens(t *testing.T) {
-	g := newGate(-1, -1)
+	g := newGate(Registrar{Rate: -1, Concurrency: -1})
 	g.want("a", nil, epoch)
 	g.retryAfter(epoch.Add(30 * time.Second))
 	g.retryAfter(epoch.Add(10 * time.Second))
@@ -147,7 +147,7 @@ func TestGateRetryAfterNeverShortens(t *testing.T) {
 }
 
 func TestGateTakesBackLostSlots(t *testing.T) {
-	g := newGate(-1, 1)
+	g := newGate(Registrar{Rate: -1, Concurrency: 1})
 	g.want("a", nil, epoch)
 	g.want("b", nil, epoch.Add(time.Second))
 	admit(g, epoch)
@@ -165,7 +165,7 @@ func TestGateTakesBackLostSlots(t *testing.T) {
 func TestGatePaceHoldsInEveryWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rate := rapid.IntRange(1, 5000).Draw(t, "rate")
-		g := newGate(float64(rate), -1)
+		g := newGate(Registrar{Rate: float64(rate), Concurrency: -1})
 		var sent []time.Time
 		now := epoch
 		for i := range rapid.IntRange(1, 200).Draw(t, "steps") {
@@ -197,7 +197,7 @@ func TestGatePaceHoldsInEveryWindow(t *testing.T) {
 // A paused attempt that waits for a slot does not hold up the answers of those
 // that have one.
 func TestGatePausedAttemptsDoNotBlockAnswers(t *testing.T) {
-	g, now := newGate(-1, 1), epoch
+	g, now := newGate(Registrar{Rate: -1, Concurrency: 1}), epoch
 	g.want("x", nil, now)
 	admit(g, now)
 	g.pause("x")
@@ -222,7 +222,7 @@ func TestGatePausedAttemptsDoNotBlockAnswers(t *testing.T) {
 // A paused attempt that has ended takes no slot any more, and one that has sent
 // nothing yet pays no second token.
 func TestGatePausedAttemptsEndAndAreNotPaidTwice(t *testing.T) {
-	g, now := newGate(1, 1), epoch
+	g, now := newGate(Registrar{Rate: 1, Concurrency: 1}), epoch
 	g.want("x", nil, now)
 	admit(g, now) // the only token
 	g.pause("x")

@@ -127,13 +127,13 @@ func (f *Farm) called(in *messages.SIPInbound) (contact, bool) {
 		return found[0], true
 	}
 	for _, c := range found {
-		if sameAddress(c.cell.Load().state.Spec.AOR, in.To) {
+		if sameAddress(c.state().Spec.AOR, in.To) {
 			return c, true
 		}
 	}
 	var sent []contact
 	for _, c := range found {
-		if f.sent(c.cell.Load().state.Spec.Registrar, in.Source) {
+		if f.sent(c.state().Spec.Registrar, in.Source) {
 			sent = append(sent, c)
 		}
 	}

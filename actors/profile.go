@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -21,11 +21,11 @@ type profileActor struct {
 	farm   *Farm
 	shard  *actor.PID
 	id     string
-	cell   *atomic.Pointer[versioned]
+	entry  *entry
 	reload bool
 
-	state   profile.State
-	version uint64
+	// The state is replaced, never written: others hold it.
+	*versioned
 	handled uint64
 	// slot is true while the registrar's gate counts an attempt of ours;
 	// slotSpent is true once a request used it; started is
@@ -94,8 +94,7 @@ func (a *profileActor) Receive(ctx actor.Context) {
 // which knows what the failed actor may not have learned.
 func (a *profileActor) load(ctx actor.Context) {
 	if !a.reload {
-		v := a.cell.Load()
-		a.state, a.version = v.state, v.version
+		a.versioned = a.entry.load()
 		return
 	}
 	state, version, err := loadProfile(a.farm.journal, a.id)
@@ -103,10 +102,11 @@ func (a *profileActor) load(ctx actor.Context) {
 		a.broken = fmt.Errorf("load profile: %w", err)
 		return
 	}
-	a.state, a.version = state, version
-	old := a.cell.Load().state
-	a.cell.Store(&versioned{state: state, version: version})
-	a.farm.contacts.changed(a.id, a.cell, old, state)
+	old := a.entry.load()
+	a.versioned = &versioned{state: state, version: version}
+	a.entry.keep(a.versioned)
+	a.farm.contacts.changed(a.entry, &old.state, &state)
+	a.farm.moved(&old.state, &state, time.Time{}, nil) // the failed append may have been kept
 	a.handle(ctx, profile.Recovered{})
 }
 
@@ -184,27 +184,25 @@ func needsToken(s profile.State, command profile.Command) bool {
 // fails leaves the outcome unknown, so the actor fails too and its successor
 // reads the journal.
 func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
-	old := a.state
-	before, bound, registrar := old.Status(), old.Binding.Until, old.Spec.Registrar
+	old, next := &a.state, &versioned{state: a.state, version: a.version + uint64(len(events))}
+	bound := old.Binding.Until
 	if err := a.farm.journal.Append(context.Background(), stream(a.id), a.version, now, events...); err != nil {
 		panic(fmt.Errorf("append: %w", err))
 	}
 	durable := time.Now()
 	for _, e := range events {
-		a.state = profile.Apply(a.state, e)
+		next.state = profile.Apply(next.state, e)
 		if e.GetAttemptStarted() != nil {
 			a.mutations, a.proofs = nil, nil // an answer is for one request (S-22)
 		}
 	}
-	a.version += uint64(len(events))
-	a.cell.Store(&versioned{state: a.state, version: a.version})
-	a.farm.contacts.changed(a.id, a.cell, old, a.state)
-	if registrar == "" { // it did not exist before
-		registrar = a.state.Spec.Registrar
-	}
+	a.versioned = next
+	a.entry.keep(next)
+	a.farm.contacts.changed(a.entry, old, &a.state)
 	o := a.farm.observer
 	o.Appended(durable.Sub(now))
-	o.ProfileEvents(registrar, before, a.state.Status(), a.started, events)
+	a.farm.moved(old, &a.state, a.started, events)
+	registrar := a.state.Spec.Registrar
 	for _, e := range events {
 		if e.GetBindingGranted() != nil && !bound.IsZero() {
 			o.RefreshMargin(registrar, bound.Sub(now))
@@ -233,8 +231,10 @@ func (a *profileActor) logEvent(e *messages.ProfileEvent) {
 		a.farm.log.Warn("attempt failed", "profile", a.id, "attempt", e.AttemptFailed.GetAttempt(),
 			"status", e.AttemptFailed.GetStatus(), "reason", e.AttemptFailed.GetReason())
 	case *messages.ProfileEvent_BindingGranted:
-		a.farm.log.Debug("binding granted", "profile", a.id, "attempt", e.BindingGranted.GetAttempt(),
-			"call_id", a.state.CallID, "seconds", e.BindingGranted.GetGrantedSeconds())
+		if a.farm.log.Enabled(context.Background(), slog.LevelDebug) {
+			a.farm.log.Debug("binding granted", "profile", a.id, "attempt", e.BindingGranted.GetAttempt(),
+				"call_id", a.state.CallID, "seconds", e.BindingGranted.GetGrantedSeconds())
+		}
 	}
 }
 

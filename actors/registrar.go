@@ -18,6 +18,13 @@ type registrarActor struct {
 	// armed is what the timer is set to; zero when it is not set.
 	armed time.Time
 	self  *actor.PID
+	shown gateShown
+}
+
+// gateShown is what the observer knows of a gate.
+type gateShown struct {
+	waiting, inFlight int
+	open              bool
 }
 
 // Messages to a registrar actor.
@@ -107,7 +114,7 @@ func (r *registrarActor) Receive(ctx actor.Context) {
 			r.gate.heard(now)
 		}
 		r.gate.paced = append(r.gate.paced, pacedSend{
-			id: m.id, prepaid: m.prepaid, call: m.call, dialog: m.dialog, send: m.send,
+			id: m.id, prepaid: m.prepaid || r.gate.freeAnswers && !m.dialog, call: m.call, dialog: m.dialog, send: m.send,
 		})
 	case *pauseSlot:
 		if m.heard {
@@ -121,7 +128,7 @@ func (r *registrarActor) Receive(ctx actor.Context) {
 	case *retransmitted:
 		r.gate.spend()
 	case *reconfigure:
-		r.gate.configure(m.registrar.Rate, m.registrar.Concurrency)
+		r.gate.configure(m.registrar)
 	case *holdGate:
 		r.gate.held = m.on
 	case *gateTick:
@@ -151,7 +158,11 @@ func (r *registrarActor) pump(ctx actor.Context, now time.Time) {
 			ctx.Send(fresh.shard, &slotGranted{id: fresh.id})
 		default:
 			r.wakeAt(now, wake)
-			r.farm.observer.Registrar(r.name, len(r.gate.queue), len(r.gate.slots), r.gate.state(now) != "down")
+			shown := gateShown{len(r.gate.queue), len(r.gate.slots), !r.gate.down || now.Before(r.gate.retryUntil)}
+			if shown != r.shown {
+				r.farm.observer.Registrar(r.name, shown.waiting, shown.inFlight, shown.open)
+				r.shown = shown
+			}
 			return
 		}
 	}

@@ -17,7 +17,7 @@ func (r *restorer) entry(id string) *entry {
 	s := r.farm.restored[Shard(id)]
 	e, known := s.entries[id]
 	if !known {
-		e = newEntry(id)
+		e = newEntry(&r.farm.words, id)
 		s.entries[id] = e
 	}
 	return e
@@ -47,7 +47,7 @@ func (r *restorer) Snapshot(stream string, version uint64, b []byte) error {
 		if err != nil {
 			return fault(err)
 		}
-		r.entry(id).cell.Store(&versioned{state: state, version: version})
+		r.entry(id).pack(&versioned{state: state, version: version})
 	}
 	if id, ok := strings.CutPrefix(stream, "s/"); ok {
 		state, err := session.Unmarshal(b)
@@ -65,13 +65,13 @@ func (r *restorer) Snapshot(stream string, version uint64, b []byte) error {
 // know is parked: it does nothing, and says so.
 func (r *restorer) Event(env *messages.Envelope) error {
 	if id, ok := strings.CutPrefix(env.GetStream(), "p/"); ok {
-		if e := r.entry(id); !e.crashes.parked {
-			state, known := applyToProfile(e.cell.Load().state, env)
+		if e := r.entry(id); !e.parked() {
+			state, known := applyToProfile(*e.state(), env)
 			if !known {
-				r.park(&e.crashes, env)
+				r.park(&e.occupied().crashes, env)
 				return nil
 			}
-			e.cell.Store(&versioned{state: state, version: env.GetVersion()})
+			e.pack(&versioned{state: state, version: env.GetVersion()})
 		}
 	}
 	if id, ok := strings.CutPrefix(env.GetStream(), "s/"); ok {
@@ -98,12 +98,13 @@ func (r *restorer) park(c *crashes, env *messages.Envelope) {
 func (r *restorer) finish() {
 	for _, s := range r.farm.restored {
 		for id, e := range s.entries {
-			state := e.cell.Load().state
+			state := e.state()
 			if !state.Exists() && state.Source != "file" {
 				delete(s.entries, id)
 				continue
 			}
 			if state.Exists() {
+				r.farm.population.move(state.Spec.Registrar, "", state.Status())
 				r.farm.observer.ProfileRestored(state.Spec.Registrar, state.Status())
 			}
 			if r.farm.contacts.on.Load() {
@@ -126,9 +127,9 @@ func (r *restorer) finish() {
 func (r *restorer) finishSession(s *shardActor, e *sessionEntry, state session.State) {
 	e.spec = state.Spec
 	if owner, ok := s.entries[e.spec.GetProfile()]; ok {
-		e.profile = owner.cell
-	} else if e.profile = s.profileCell(e.spec.GetProfile()); e.profile == nil {
-		e.profile = newEntry("").cell // it was removed, and the session goes on
+		e.profile = owner
+	} else if e.profile = s.formerEntry(e.spec.GetProfile()); e.profile == nil {
+		e.profile = newEntry(&r.farm.words, "") // it was removed, and the session goes on
 	}
 	f := r.farm
 	f.live.Store(e.id, e)

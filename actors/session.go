@@ -28,7 +28,7 @@ type sessionActor struct {
 	shard   *actor.PID
 	id      string
 	cell    *atomic.Pointer[sessionVersion]
-	profile *atomic.Pointer[versioned]
+	profile *entry
 	memory  *sessionMemory
 	reload  bool
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -119,6 +118,6 @@ func (a *sessionActor) judged(ctx actor.Context, v *verdict) {
 
 // sessionHandler is who answers the challenges of a profile's sessions, as a
 // chain.
-func sessionHandler(of *atomic.Pointer[versioned], r registrar) string {
-	return cmp.Or(of.Load().state.Spec.SessionHandler, r.config.SessionHandler, messages.DigestHandler)
+func sessionHandler(of *entry, r registrar) string {
+	return cmp.Or(of.state().Spec.SessionHandler, r.config.SessionHandler, messages.DigestHandler)
 }

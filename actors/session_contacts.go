@@ -30,8 +30,7 @@ type contactShard struct {
 
 // contact is a profile that may be meant.
 type contact struct {
-	id   string
-	cell *atomic.Pointer[versioned]
+	*entry
 }
 
 func (x *contactIndex) shard(user string) *contactShard {
@@ -50,24 +49,24 @@ func contactKeys(id string, spec profile.Spec) []string {
 }
 
 // changed follows a profile from one declaration to the next.
-func (x *contactIndex) changed(id string, cell *atomic.Pointer[versioned], before, after profile.State) {
+func (x *contactIndex) changed(e *entry, before, after *profile.State) {
 	if !x.on.Load() || before.Exists() == after.Exists() && before.Spec == after.Spec {
 		return
 	}
 	var old, now []string
 	if before.Exists() {
-		old = contactKeys(id, before.Spec)
+		old = contactKeys(e.id, before.Spec)
 	}
 	if after.Exists() {
-		now = contactKeys(id, after.Spec)
+		now = contactKeys(e.id, after.Spec)
 	}
 	for _, key := range old {
 		if !slices.Contains(now, key) {
-			x.remove(key, id)
+			x.remove(key, e.id)
 		}
 	}
 	for _, key := range now {
-		x.add(key, contact{id, cell})
+		x.add(key, contact{e})
 	}
 }
 
@@ -80,7 +79,7 @@ func (x *contactIndex) add(key string, c contact) {
 	}
 	list := s.users[key]
 	if i := slices.IndexFunc(list, func(o contact) bool { return o.id == c.id }); i >= 0 {
-		if list[i].cell == c.cell {
+		if list[i] == c {
 			return
 		}
 		list = slices.Delete(slices.Clone(list), i, i+1) // it was forgotten and declared anew
@@ -114,7 +113,7 @@ func (x *contactIndex) which(user string, meant func(id string, spec profile.Spe
 	s.mu.RUnlock()
 	var found []contact
 	for _, c := range list {
-		if state := c.cell.Load().state; takesCalls(state) && meant(c.id, state.Spec) {
+		if state := c.state(); takesCalls(*state) && meant(c.id, state.Spec) {
 			found = append(found, c)
 		}
 	}
@@ -134,5 +133,5 @@ func (f *Farm) indexContacts(ctx context.Context) error {
 }
 
 func (f *Farm) indexContact(e *entry) {
-	f.contacts.changed(e.id, e.cell, profile.State{}, e.cell.Load().state)
+	f.contacts.changed(e, &profile.State{}, e.state())
 }

@@ -47,7 +47,7 @@ func (l *turns) want(t *testing.T, want ...string) {
 // TestGateCallsAndAttemptsTakeTurns: one to one while both wait, and nobody
 // waits for nobody.
 func TestGateCallsAndAttemptsTakeTurns(t *testing.T) {
-	g, l := newGate(100, -1), &turns{}
+	g, l := newGate(Registrar{Rate: 100, Concurrency: -1}), &turns{}
 	for i := range 300 {
 		g.want(fmt.Sprintf("p%03d", i), nil, epoch)
 		if i < 150 {
@@ -86,7 +86,7 @@ func TestGateCallsAndAttemptsTakeTurns(t *testing.T) {
 
 // TestGateCallsNeedNoSlot: they may ring for minutes.
 func TestGateCallsNeedNoSlot(t *testing.T) {
-	g, l := newGate(-1, 1), &turns{}
+	g, l := newGate(Registrar{Rate: -1, Concurrency: 1}), &turns{}
 	g.want("a", nil, epoch)
 	g.want("b", nil, epoch)
 	l.call(g, "c")
@@ -107,7 +107,7 @@ func TestGateCallsNeedNoSlot(t *testing.T) {
 // TestGateCallsWait: held, and while a Retry-After lasts; a request inside a
 // dialog goes all the same.
 func TestGateCallsWait(t *testing.T) {
-	g, l := newGate(-1, -1), &turns{}
+	g, l := newGate(Registrar{Rate: -1, Concurrency: -1}), &turns{}
 	g.held = true
 	l.call(g, "c")
 	l.drive(g, epoch)
@@ -132,7 +132,7 @@ func TestGateCallsWait(t *testing.T) {
 // TestGateCallsAndABrokenTarget: in silence one a second, as fresh attempts;
 // down, they are refused at once, but for one that probes when nobody else does.
 func TestGateCallsAndABrokenTarget(t *testing.T) {
-	g, l := newGate(-1, -1), &turns{}
+	g, l := newGate(Registrar{Rate: -1, Concurrency: -1}), &turns{}
 	for i := range 10 {
 		l.call(g, fmt.Sprintf("c%d", i))
 	}
@@ -178,7 +178,7 @@ func TestGateCallsAndABrokenTarget(t *testing.T) {
 // TestGateSilenceInsideADialog: the far end of a call that is gone does not make
 // the registrar a silent one.
 func TestGateSilenceInsideADialog(t *testing.T) {
-	g, l := newGate(-1, -1), &turns{}
+	g, l := newGate(Registrar{Rate: -1, Concurrency: -1}), &turns{}
 	g.paced = append(g.paced, pacedSend{dialog: true, send: func() {}})
 	l.drive(g, epoch)
 	if now := epoch.Add(time.Minute); g.state(now) != "up" {
@@ -188,7 +188,7 @@ func TestGateSilenceInsideADialog(t *testing.T) {
 
 // TestGateSweepsCallsThatWereLost: a crash can lose the word that one is over.
 func TestGateSweepsCallsThatWereLost(t *testing.T) {
-	g, l := newGate(-1, -1), &turns{}
+	g, l := newGate(Registrar{Rate: -1, Concurrency: -1}), &turns{}
 	l.call(g, "lost")
 	l.drive(g, epoch)
 	g.sweep(epoch.Add(slotLimit + time.Second))

@@ -17,8 +17,7 @@ type sessionEntry struct {
 	// cell holds the newest durable state. The session's actor writes it;
 	// anyone may read it.
 	cell *atomic.Pointer[sessionVersion]
-	// profile is the cell of its profile.
-	profile *atomic.Pointer[versioned]
+	profile *entry
 	memory  *sessionMemory
 	spec    *messages.SessionSpec
 

@@ -87,7 +87,7 @@ func (a *sessionActor) directFirst(q *messages.SIPRequest) {
 		return
 	}
 	r, _ := a.farm.registrar(a.spec.GetRegistrar())
-	binding := a.profile.Load().state.Binding
+	binding := a.profile.state().Binding
 	switch {
 	case r.config.OutboundProxy != "":
 		q.NextHop, q.Route = r.config.OutboundProxy, []string{r.config.OutboundProxy}

@@ -57,10 +57,10 @@ func (s *shardActor) receiveSession(ctx actor.Context) {
 // place begins a call of ours.
 func (s *shardActor) place(ctx actor.Context, p *placement) error {
 	e, declared := s.entries[p.request.Profile]
-	if !declared || !e.cell.Load().state.Exists() {
+	if !declared || !e.state().Exists() {
 		return fmt.Errorf("profile %q: %w", p.request.Profile, ErrNotFound)
 	}
-	state := e.cell.Load().state
+	state := *e.state()
 	r, known := s.farm.registrar(state.Spec.Registrar)
 	switch {
 	case state.Removing:
@@ -78,7 +78,7 @@ func (s *shardActor) place(ctx actor.Context, p *placement) error {
 			return err
 		}
 	}
-	begun := s.newSession(p.id, p.spec, newSessionMemory(p.request.Owner), e.cell)
+	begun := s.newSession(p.id, p.spec, newSessionMemory(p.request.Owner), e)
 	begun.counted = counted
 	s.spawnSession(ctx, begun)
 	s.pass(ctx, begun, p)
@@ -98,7 +98,7 @@ func (s *shardActor) takeCall(ctx actor.Context, m *incoming) {
 	if !declared {
 		return
 	}
-	state := e.cell.Load().state
+	state := *e.state()
 	r, known := s.farm.registrar(state.Spec.Registrar)
 	if !known || !takesCalls(state) {
 		return
@@ -116,7 +116,7 @@ func (s *shardActor) takeCall(ctx actor.Context, m *incoming) {
 		return
 	}
 	status = 0
-	begun := s.newSession(m.id, m.spec, newSessionMemory(owner), e.cell)
+	begun := s.newSession(m.id, m.spec, newSessionMemory(owner), e)
 	begun.counted = !m.spec.GetTrunkLeg()
 	s.spawnSession(ctx, begun)
 	s.pass(ctx, begun, m)
@@ -135,7 +135,7 @@ func (s *shardActor) ask(m *incoming) (owner Owner) {
 }
 
 // newSession enters a session.
-func (s *shardActor) newSession(id string, spec *messages.SessionSpec, memory *sessionMemory, profile *atomic.Pointer[versioned]) *sessionEntry {
+func (s *shardActor) newSession(id string, spec *messages.SessionSpec, memory *sessionMemory, profile *entry) *sessionEntry {
 	e := &sessionEntry{id: id, cell: &atomic.Pointer[sessionVersion]{}, profile: profile, memory: memory, spec: spec}
 	e.cell.Store(&sessionVersion{})
 	s.sessions[id] = e
@@ -143,9 +143,9 @@ func (s *shardActor) newSession(id string, spec *messages.SessionSpec, memory *s
 	return e
 }
 
-// profileCell is the cell that the sessions of a profile look at, nil without
-// sessions.
-func (s *shardActor) profileCell(id string) *atomic.Pointer[versioned] {
+// formerEntry is the entry that the sessions of a forgotten profile look at, nil
+// without sessions.
+func (s *shardActor) formerEntry(id string) *entry {
 	for _, e := range s.sessions {
 		if e.profile != nil && e.spec.GetProfile() == id {
 			return e.profile
@@ -158,7 +158,7 @@ func (s *shardActor) spawnSession(ctx actor.Context, e *sessionEntry) {
 	s.spawned++
 	reload := e.reload
 	e.reload = false
-	props := actor.PropsFromProducer(func() actor.Actor {
+	props := s.farm.props(func() actor.Actor {
 		return &sessionActor{
 			farm: s.farm, shard: s.self, id: e.id, cell: e.cell, profile: e.profile, memory: e.memory, reload: reload,
 		}

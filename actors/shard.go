@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -22,40 +21,13 @@ type shardActor struct {
 	entries map[string]*entry
 	byPID   map[string]*entry // running profile actors by PID id
 	wakes   wakeHeap
-	timer   *time.Timer
-	armed   time.Time
 	spawned uint64
+	// props makes the profile actor that spawning points to.
+	props    *actor.Props
+	spawning *profileActor
 
 	sessions      map[string]*sessionEntry
 	sessionsByPID map[string]*sessionEntry // running session actors by PID id
-}
-
-// entry is one profile of a shard.
-type entry struct {
-	id string
-	// cell holds the newest durable state. The profile actor writes it while
-	// it runs; anyone may read it.
-	cell *atomic.Pointer[versioned]
-	// child runs while there is something to do; sent counts the orders that
-	// it was given.
-	child *actor.PID
-	sent  uint64
-	// waiting is true while the registrar's gate knows that the profile is
-	// due, since wantedAt.
-	waiting  bool
-	wantedAt time.Time
-	// wakeAt is the entry's place in the heap; index is -1 when it has none.
-	wakeAt time.Time
-	index  int
-	// reload is true after a failure: the next actor reads the journal.
-	reload  bool
-	crashes crashes
-}
-
-// versioned is a state and the version of the stream that it is the fold of.
-type versioned struct {
-	state   profile.State
-	version uint64
 }
 
 // Messages to a shard actor.
@@ -103,26 +75,18 @@ type (
 )
 
 func newShard(f *Farm, number int) *shardActor {
-	return &shardActor{
+	s := &shardActor{
 		farm: f, number: number, entries: map[string]*entry{}, byPID: map[string]*entry{},
 		sessions: map[string]*sessionEntry{}, sessionsByPID: map[string]*sessionEntry{},
 	}
-}
-
-func newEntry(id string) *entry {
-	e := &entry{id: id, cell: &atomic.Pointer[versioned]{}, index: -1}
-	e.cell.Store(&versioned{})
-	return e
+	s.props = f.props(func() actor.Actor { return s.spawning }, actor.WithMailbox(newSlimMailbox))
+	return s
 }
 
 func (s *shardActor) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		s.start(ctx)
-	case *actor.Stopping:
-		if s.timer != nil {
-			s.timer.Stop()
-		}
 	case *order:
 		s.deliver(ctx, m)
 	case *declareBatch:
@@ -134,7 +98,6 @@ func (s *shardActor) Receive(ctx actor.Context) {
 	case *actor.Terminated:
 		s.terminated(m.Who)
 	case *shardTick:
-		s.armed = time.Time{}
 		s.wake(ctx, time.Now())
 	case *shardSweep:
 		s.sweep(ctx, time.Now())
@@ -161,11 +124,12 @@ func (s *shardActor) start(ctx actor.Context) {
 		if e.child != nil { // this is a restart: the library stopped the children
 			e.child, e.reload = nil, true
 		}
-		if e.cell.Load().state.Attempt.Open {
+		v := e.load()
+		if v.state.Attempt.Open {
 			s.give(ctx, e, &order{id: e.id, command: profile.Recovered{}})
 			continue
 		}
-		s.arm(e, now)
+		s.arm(e, &v.state, now)
 	}
 	s.startSessions(ctx)
 	// The first sweeps are spread, so that the shards do not all sweep at once.
@@ -179,18 +143,18 @@ func (s *shardActor) deliver(ctx actor.Context, o *order) {
 			o.fail(ErrNotFound)
 			return
 		}
-		e = newEntry(o.id)
-		if cell := s.profileCell(o.id); cell != nil {
-			e.cell = cell // sessions of the profile that was forgotten go on with this one
+		// Sessions of a profile that was forgotten go on with the new one.
+		if e = s.formerEntry(o.id); e == nil {
+			e = newEntry(&s.farm.words, o.id)
 		}
 		// A forgotten profile with this id has left a stream that goes on
 		// counting.
 		e.reload = true
 		s.entries[o.id] = e
 	}
-	if e.crashes.parked {
+	if e.parked() {
 		// An operator's command is what a parked profile waits for.
-		e.crashes = crashes{}
+		e.busy.crashes = crashes{}
 	}
 	s.give(ctx, e, o)
 }
@@ -210,7 +174,7 @@ func (s *shardActor) give(ctx actor.Context, e *entry, o *order) {
 	if e.child == nil {
 		s.spawn(ctx, e)
 	}
-	e.sent++
+	e.occupied().sent++
 	ctx.Send(e.child, o)
 	// The actor guards its own deadlines while it runs; this one is for the
 	// case that it cannot.
@@ -229,14 +193,13 @@ func (s *shardActor) spawn(ctx actor.Context, e *entry) {
 	name := e.id + "$" + strconv.FormatUint(s.spawned, 36)
 	reload := e.reload
 	e.reload = false
-	props := actor.PropsFromProducer(func() actor.Actor {
-		return &profileActor{farm: s.farm, shard: s.self, id: e.id, cell: e.cell, reload: reload}
-	}, actor.WithMailbox(newSlimMailbox))
-	pid, err := ctx.SpawnNamed(props, name)
+	s.spawning = &profileActor{farm: s.farm, shard: s.self, id: e.id, entry: e, reload: reload}
+	pid, err := ctx.SpawnNamed(s.props, name)
 	if err != nil {
 		panic(fmt.Sprintf("actors: spawn: %v", err)) // names never repeat
 	}
-	e.child, e.sent = pid, 0
+	e.child, s.spawning = pid, nil
+	e.occupied().sent = 0
 	s.byPID[pid.Id] = e
 }
 
@@ -254,25 +217,27 @@ func (s *shardActor) granted(ctx actor.Context, id string) {
 // something on its way to it, it will say so again.
 func (s *shardActor) passivate(ctx actor.Context, m *passivate) {
 	e, ok := s.entries[m.id]
-	if !ok || e.child == nil || e.sent != m.handled {
+	if !ok || e.child == nil || e.occupied().sent != m.handled {
 		return
 	}
 	ctx.Stop(e.child)
 	delete(s.byPID, e.child.Id)
 	e.child = nil
-	e.crashes.calm(e.cell.Load().version)
-	state := e.cell.Load().state
-	if !state.Exists() && state.Source != "file" {
-		s.forget(e)
+	v := e.load()
+	e.busy.crashes.calm(v.version)
+	e.pack(v)
+	e.rest()
+	if !v.state.Exists() && v.state.Source != "file" {
+		s.forget(e, &v.state)
 		return
 	}
-	s.arm(e, time.Now())
+	s.arm(e, &v.state, time.Now())
 }
 
 // forget drops what has no declaration any more.
-func (s *shardActor) forget(e *entry) {
+func (s *shardActor) forget(e *entry, state *profile.State) {
 	if e.waiting {
-		s.farm.toGate(e.cell.Load().state.Spec.Registrar, &unwantSlot{id: e.id})
+		s.farm.toGate(state.Spec.Registrar, &unwantSlot{id: e.id})
 	}
 	s.clearWake(e)
 	delete(s.entries, e.id)
@@ -281,14 +246,10 @@ func (s *shardActor) forget(e *entry) {
 
 // arm derives from the state of an idle profile what it waits for: its
 // registrar's gate, a time, or nothing.
-func (s *shardActor) arm(e *entry, now time.Time) {
-	state := e.cell.Load().state
+func (s *shardActor) arm(e *entry, state *profile.State, now time.Time) {
 	_, due, ok := state.Due()
 	switch {
 	case ok && !due.After(now):
-		if !e.waiting {
-			e.wantedAt = now
-		}
 		e.waiting = s.farm.toGate(state.Spec.Registrar, &wantSlot{id: e.id, shard: s.self, deadline: deadline(state, now)})
 	case e.waiting:
 		e.waiting = false
@@ -309,7 +270,7 @@ func (s *shardActor) arm(e *entry, now time.Time) {
 
 // deadline orders the profiles that wait for a slot: a binding by its end, and
 // one that is not there yet as if it ended soon, so that neither starves.
-func deadline(state profile.State, now time.Time) time.Time {
+func deadline(state *profile.State, now time.Time) time.Time {
 	const unboundPatience = 30 * time.Second
 	switch {
 	case state.RefreshWanted || !state.Wanted():
@@ -322,23 +283,22 @@ func deadline(state profile.State, now time.Time) time.Time {
 
 // wake attends to every profile whose time has come.
 func (s *shardActor) wake(ctx actor.Context, now time.Time) {
-	for len(s.wakes) > 0 && !s.wakes[0].wakeAt.After(now) {
+	for len(s.wakes) > 0 && s.wakes[0].wakeAt <= now.UnixNano() {
 		e := s.wakes[0]
 		s.clearWake(e)
-		switch {
-		case e.crashes.parked:
-		case e.child != nil, e.reload, lapsed(e, now):
-			s.give(ctx, e, &order{id: e.id, command: profile.TimerFired{}})
-		default:
-			s.arm(e, now)
+		if e.parked() {
+			continue
 		}
+		if e.child == nil && !e.reload {
+			state := e.state()
+			if lapse := state.LapseAt(); lapse.IsZero() || lapse.After(now) {
+				s.arm(e, state, now)
+				continue
+			}
+		}
+		s.give(ctx, e, &order{id: e.id, command: profile.TimerFired{}})
 	}
-	s.setTimer(now)
-}
-
-func lapsed(e *entry, now time.Time) bool {
-	at := e.cell.Load().state.LapseAt()
-	return !at.IsZero() && !at.After(now)
+	s.setTimer()
 }
 
 // declare handles a batch. What would change nothing is seen here, without
@@ -347,7 +307,7 @@ func (s *shardActor) declare(ctx actor.Context, m *declareBatch) {
 	for _, d := range m.declarations {
 		state := profile.State{}
 		if e, ok := s.entries[d.id]; ok {
-			state = e.cell.Load().state
+			state = *e.state()
 		}
 		result := foresee(state, d.command)
 		if result == ResultUnchanged || d.dry {
@@ -386,20 +346,22 @@ func foresee(state profile.State, d profile.Declare) string {
 func (s *shardActor) sweep(ctx actor.Context, now time.Time) {
 	overdue := s.sweepSessions(ctx, now)
 	for _, e := range s.entries {
-		if e.child != nil || e.waiting || e.crashes.parked {
+		late := now.Add(-overdueAfter)
+		if e.child != nil || e.waiting || e.parked() || e.index >= 0 && e.wakeAt >= late.UnixNano() {
 			continue
 		}
-		at, ok := e.cell.Load().state.WakeAt()
-		if !ok || e.index >= 0 && !e.wakeAt.Before(now.Add(-overdueAfter)) {
+		state := e.state()
+		at, ok := state.WakeAt()
+		if !ok {
 			continue
 		}
-		if _, known := s.farm.registrar(e.cell.Load().state.Spec.Registrar); !known {
+		if _, known := s.farm.registrar(state.Spec.Registrar); !known {
 			continue
 		}
-		if at.Before(now.Add(-overdueAfter)) {
+		if at.Before(late) {
 			overdue++
 		}
-		s.arm(e, now)
+		s.arm(e, state, now)
 	}
 	s.farm.observer.Overdue(s.number, overdue)
 	s.farm.after(watchEvery, func() { s.farm.root.Send(s.self, &shardSweep{}) })

@@ -66,12 +66,13 @@ func (s *shardActor) HandleFailure(_ *actor.ActorSystem, supervisor actor.Superv
 	}
 	delete(s.byPID, child.Id)
 	e.child, e.reload = nil, true
-	e.crashes.version = e.cell.Load().version
-	wait := e.crashes.failed(reason)
-	s.farm.observer.ActorRestarted(e.crashes.parked)
-	s.farm.toGate(e.cell.Load().state.Spec.Registrar, &releaseSlot{id: e.id})
-	log := s.farm.log.With("profile", e.id, "failures", e.crashes.count, "cause", describePanic(reason))
-	if e.crashes.parked {
+	v, crashes := e.load(), &e.occupied().crashes
+	crashes.version = v.version
+	wait := crashes.failed(reason)
+	s.farm.observer.ActorRestarted(crashes.parked)
+	s.farm.toGate(v.state.Spec.Registrar, &releaseSlot{id: e.id})
+	log := s.farm.log.With("profile", e.id, "failures", crashes.count, "cause", describePanic(reason))
+	if crashes.parked {
 		log.Error("profile failed too often and is parked; refresh it or restart the node when the cause is mended")
 		s.clearWake(e)
 		return

@@ -40,7 +40,7 @@ func (f *Farm) fromTrunk(in *messages.SIPInbound) (id string, take taker, status
 		return refused(482, "it has crossed this node too often")
 	}
 	c := found[0]
-	target, status := f.targetOf(in.RequestURI, c.cell.Load().state.Spec.AOR)
+	target, status := f.targetOf(in.RequestURI, c.state().Spec.AOR)
 	if status != 0 {
 		return refused(status, "its Request-URI cannot be called")
 	}
@@ -50,7 +50,7 @@ func (f *Farm) fromTrunk(in *messages.SIPInbound) (id string, take taker, status
 // toTrunk takes an INVITE to a profile that belongs to a trunk; take is nil for
 // any other.
 func (f *Farm) toTrunk(c contact, in *messages.SIPInbound) (take taker, status int) {
-	t, ok := f.trunks().of(c.id, c.cell.Load().state.Spec.Registrar)
+	t, ok := f.trunks().of(c.id, c.state().Spec.Registrar)
 	if !ok {
 		return nil, 0
 	}
@@ -102,7 +102,7 @@ func (f *Farm) claimed(t Trunk, who string) []contact {
 		var found []contact
 		for _, user := range users {
 			for _, c := range f.contacts.known(user) {
-				spec := c.cell.Load().state.Spec
+				spec := c.state().Spec
 				mine, ok := f.trunks().of(c.id, spec.Registrar)
 				if ok && mine.Name == t.Name && meant(c.id, spec) && !slices.ContainsFunc(found, func(o contact) bool { return o.id == c.id }) {
 					found = append(found, c)
@@ -123,7 +123,7 @@ func (x *contactIndex) known(user string) []contact {
 	defer s.mu.RUnlock()
 	var found []contact
 	for _, c := range s.users[user] {
-		if c.cell.Load().state.Exists() {
+		if c.state().Exists() {
 			found = append(found, c)
 		}
 	}

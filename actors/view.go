@@ -177,8 +177,11 @@ type Registrar struct {
 	Realms []string
 	// Expires is the wanted expiry; 0 means 3600 s.
 	Expires time.Duration
-	// Rate is requests per second: 0 means 200, negative no limit.
-	Rate float64
+	// Rate is requests per second: 0 means 200, negative no limit. With
+	// CountRegistrations it is registrations and calls per second: answers to
+	// challenges cost nothing then.
+	Rate               float64
+	CountRegistrations bool
 	// Concurrency is the number of open attempts: 0 means 500, negative no
 	// limit.
 	Concurrency int

@@ -137,7 +137,7 @@ func (w *world) wantStates(want map[string]int) {
 	w.t.Helper()
 	got := map[string]int{}
 	_ = w.farm.visitAll(w.t.Context(), func(e *entry) {
-		if s := e.cell.Load().state; s.Exists() {
+		if s := e.state(); s.Exists() {
 			got[s.Status()]++
 		}
 	})

@@ -484,7 +484,7 @@ func TestPausedAttemptsLoseNoSlots(t *testing.T) {
 		time.Sleep(6 * time.Minute)
 		open := 0
 		_ = w.farm.visitAll(t.Context(), func(e *entry) {
-			if e.cell.Load().state.Attempt.Open {
+			if e.state().Attempt.Open {
 				open++
 			}
 		})

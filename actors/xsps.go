@@ -107,7 +107,7 @@ func (f *Farm) SetXSPs(xs []XSP) error {
 			continue
 		}
 		a := &xspActor{farm: f, config: x, gate: newXSPGate(x), pending: map[string]*asking{}}
-		props := actor.PropsFromProducer(func() actor.Actor { return a }, actor.WithSupervisor(xspSupervision{farm: f, name: x.Name}))
+		props := f.props(func() actor.Actor { return a }, actor.WithSupervisor(xspSupervision{farm: f, name: x.Name}))
 		next.pids[x.Name] = f.root.Spawn(props)
 	}
 	next.names = slices.Sorted(maps.Keys(next.pids))

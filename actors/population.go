@@ -1,0 +1,63 @@
+package actors
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/messages"
+)
+
+// population counts the profiles of each registrar by state, so that nobody has
+// to look at all of them to know.
+type population struct{ all sync.Map } // *[]atomic.Int64 by registrar, in the order of States
+
+func (p *population) of(registrar string) []atomic.Int64 {
+	counts, ok := p.all.Load(registrar)
+	if !ok {
+		fresh := make([]atomic.Int64, len(statusIndexes))
+		counts, _ = p.all.LoadOrStore(registrar, &fresh)
+	}
+	return *counts.(*[]atomic.Int64)
+}
+
+// move counts a profile out of one state and into another; "" is none.
+func (p *population) move(registrar, before, after string) {
+	if before == after {
+		return
+	}
+	counts := p.of(registrar)
+	if before != "" {
+		counts[statusIndex(before)].Add(-1)
+	}
+	if after != "" {
+		counts[statusIndex(after)].Add(1)
+	}
+}
+
+func (p *population) view(registrar string) map[string]int {
+	counts := p.of(registrar)
+	view := make(map[string]int, len(counts))
+	for i, state := range statusIndexes {
+		view[state] = int(counts[i].Load())
+	}
+	return view
+}
+
+// moved tells the observer of events, and counts. A profile that is declared for
+// another registrar leaves the one and comes to the other.
+func (f *Farm) moved(old, now *profile.State, started time.Time, events []*messages.ProfileEvent) {
+	from, to := old.Spec.Registrar, now.Spec.Registrar
+	before, after := old.Status(), now.Status()
+	if to == "" { // it is forgotten
+		to = from
+	}
+	if from != to && before != "" {
+		f.population.move(from, before, "")
+		f.observer.ProfileEvents(from, before, "", started, nil)
+		before = ""
+	}
+	f.population.move(to, before, after)
+	f.observer.ProfileEvents(to, before, after, started, events)
+}
