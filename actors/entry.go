@@ -64,23 +64,22 @@ func newEntry(words *profile.Words, id string) *entry {
 }
 
 // load returns the newest durable state.
-func (e *entry) load() *versioned {
+func (e *entry) load() (v versioned) {
 	h := e.newest.Load()
 	if h.full != nil {
-		return h.full
+		return *h.full
 	}
-	v := new(versioned)
 	v.state, v.version = e.words.Unpack(e.id, h.packed)
 	return v
 }
 
-func (e *entry) state() *profile.State { return &e.load().state }
+func (e *entry) state() profile.State { return e.load().state }
 
 // keep holds a state as it is.
 func (e *entry) keep(v *versioned) { e.newest.Store(&held{full: v}) }
 
 // pack makes the state small.
-func (e *entry) pack(v *versioned) {
+func (e *entry) pack(v versioned) {
 	e.status = statusIndex(v.state.Status())
 	e.newest.Store(&held{packed: e.words.Pack(e.id, v.version, v.state)})
 }

@@ -123,7 +123,7 @@ func (f *Farm) State(ctx context.Context, id string) (state profile.State, waiti
 	found := false
 	f.root.Send(f.shardOf(id), &visitOne{id: id, done: done, f: func(e *entry) {
 		if e != nil {
-			state, waiting = *e.state(), e.waiting
+			state, waiting = e.state(), e.waiting
 			found = state.Exists()
 		}
 	}})
@@ -162,8 +162,8 @@ func (f *Farm) Profiles(ctx context.Context, q Query) (Page, error) {
 		if e.id <= q.After || last != "" && e.id > last || q.State != "" && !e.mayBe(q.State) {
 			return
 		}
-		if state := e.state(); state.Exists() && q.matches(e.id, *state) {
-			found = append(found, f.view(e.id, *state, e.waiting))
+		if state := e.state(); state.Exists() && q.matches(e.id, state) {
+			found = append(found, f.view(e.id, state, e.waiting))
 		}
 		if len(found) >= 4*limit {
 			trim(limit + 1) // one more tells that there is another page
@@ -212,7 +212,7 @@ func (f *Farm) visitAll(ctx context.Context, do func(*entry)) error {
 // Declarations calls do with the state of every profile and tombstone, for a
 // reload that must find what a file lists no longer.
 func (f *Farm) Declarations(ctx context.Context, do func(id string, s profile.State)) error {
-	return f.visitAll(ctx, func(e *entry) { do(e.id, *e.state()) })
+	return f.visitAll(ctx, func(e *entry) { do(e.id, e.state()) })
 }
 
 // Vacant waits until an id is free: nothing of a removed profile of that name

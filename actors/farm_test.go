@@ -346,7 +346,7 @@ func TestFarmBindingLapsesDuringAnOutage(t *testing.T) {
 		w.registrar.set(func(r *fakeRegistrar) { r.silent = true })
 		time.Sleep(10 * time.Minute)
 		_ = w.farm.visitAll(t.Context(), func(e *entry) {
-			if s := *e.state(); s.Bound() {
+			if s := e.state(); s.Bound() {
 				t.Errorf("%s is shown as %s, bound until %v, at %v", e.id, s.Status(), s.Binding.Until, time.Now().UTC())
 			}
 		})

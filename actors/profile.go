@@ -94,7 +94,8 @@ func (a *profileActor) Receive(ctx actor.Context) {
 // which knows what the failed actor may not have learned.
 func (a *profileActor) load(ctx actor.Context) {
 	if !a.reload {
-		a.versioned = a.entry.load()
+		v := a.entry.load()
+		a.versioned = &v
 		return
 	}
 	state, version, err := loadProfile(a.farm.journal, a.id)

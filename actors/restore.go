@@ -47,7 +47,7 @@ func (r *restorer) Snapshot(stream string, version uint64, b []byte) error {
 		if err != nil {
 			return fault(err)
 		}
-		r.entry(id).pack(&versioned{state: state, version: version})
+		r.entry(id).pack(versioned{state: state, version: version})
 	}
 	if id, ok := strings.CutPrefix(stream, "s/"); ok {
 		state, err := session.Unmarshal(b)
@@ -66,12 +66,12 @@ func (r *restorer) Snapshot(stream string, version uint64, b []byte) error {
 func (r *restorer) Event(env *messages.Envelope) error {
 	if id, ok := strings.CutPrefix(env.GetStream(), "p/"); ok {
 		if e := r.entry(id); !e.parked() {
-			state, known := applyToProfile(*e.state(), env)
+			state, known := applyToProfile(e.state(), env)
 			if !known {
 				r.park(&e.occupied().crashes, env)
 				return nil
 			}
-			e.pack(&versioned{state: state, version: env.GetVersion()})
+			e.pack(versioned{state: state, version: env.GetVersion()})
 		}
 	}
 	if id, ok := strings.CutPrefix(env.GetStream(), "s/"); ok {

@@ -113,7 +113,7 @@ func (x *contactIndex) which(user string, meant func(id string, spec profile.Spe
 	s.mu.RUnlock()
 	var found []contact
 	for _, c := range list {
-		if state := c.state(); takesCalls(*state) && meant(c.id, state.Spec) {
+		if state := c.state(); takesCalls(state) && meant(c.id, state.Spec) {
 			found = append(found, c)
 		}
 	}
@@ -133,5 +133,6 @@ func (f *Farm) indexContacts(ctx context.Context) error {
 }
 
 func (f *Farm) indexContact(e *entry) {
-	f.contacts.changed(e, &profile.State{}, e.state())
+	state := e.state()
+	f.contacts.changed(e, &profile.State{}, &state)
 }

@@ -60,7 +60,7 @@ func (s *shardActor) place(ctx actor.Context, p *placement) error {
 	if !declared || !e.state().Exists() {
 		return fmt.Errorf("profile %q: %w", p.request.Profile, ErrNotFound)
 	}
-	state := *e.state()
+	state := e.state()
 	r, known := s.farm.registrar(state.Spec.Registrar)
 	switch {
 	case state.Removing:
@@ -98,7 +98,7 @@ func (s *shardActor) takeCall(ctx actor.Context, m *incoming) {
 	if !declared {
 		return
 	}
-	state := *e.state()
+	state := e.state()
 	r, known := s.farm.registrar(state.Spec.Registrar)
 	if !known || !takesCalls(state) {
 		return

@@ -292,7 +292,7 @@ func (s *shardActor) wake(ctx actor.Context, now time.Time) {
 		if e.child == nil && !e.reload {
 			state := e.state()
 			if lapse := state.LapseAt(); lapse.IsZero() || lapse.After(now) {
-				s.arm(e, state, now)
+				s.arm(e, &state, now)
 				continue
 			}
 		}
@@ -307,7 +307,7 @@ func (s *shardActor) declare(ctx actor.Context, m *declareBatch) {
 	for _, d := range m.declarations {
 		state := profile.State{}
 		if e, ok := s.entries[d.id]; ok {
-			state = *e.state()
+			state = e.state()
 		}
 		result := foresee(state, d.command)
 		if result == ResultUnchanged || d.dry {
@@ -361,7 +361,7 @@ func (s *shardActor) sweep(ctx actor.Context, now time.Time) {
 		if at.Before(late) {
 			overdue++
 		}
-		s.arm(e, state, now)
+		s.arm(e, &state, now)
 	}
 	s.farm.observer.Overdue(s.number, overdue)
 	s.farm.after(watchEvery, func() { s.farm.root.Send(s.self, &shardSweep{}) })
