@@ -37,7 +37,7 @@ const limitSlack = time.Second
 func (a *profileActor) ask(ctx actor.Context, e profile.AskCredentials) {
 	s, now := a.state, time.Now()
 	a.dropQuestion()
-	a.asked = &question{ref: a.farm.token(), attempt: e.Attempt, handler: e.Handler, asked: now}
+	a.asked = &question{ref: a.farm.reference(e.Handler), attempt: e.Attempt, handler: e.Handler, asked: now}
 	pid, ok := a.farm.handler(e.Handler)
 	if !ok {
 		a.withheld(ctx, messages.ReasonHandler, "it is not configured", time.Second)

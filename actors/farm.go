@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,7 +74,7 @@ type Farm struct {
 	shards     [Shards]*actor.PID
 	restored   [Shards]*shardActor
 	digests    []*actor.PID
-	asked      atomic.Uint32 // questions to the DigestActors
+	asked      atomic.Uint64 // questions to the DigestActors
 	workers    workers
 	clock      *clock
 	words      profile.Words
@@ -372,10 +373,19 @@ func (f *Farm) eachGate(do func(name string, r registrar)) {
 // handler finds an authenticator by name.
 func (f *Farm) handler(name string) (*actor.PID, bool) {
 	if name == messages.DigestHandler {
-		return f.digests[f.asked.Add(1)%uint32(len(f.digests))], true
+		return f.digests[f.asked.Load()%uint64(len(f.digests))], true
 	}
 	pid, ok := f.xsps.Load().pids[name]
 	return pid, ok
+}
+
+// reference names a question. One that leaves the process, or may, cannot be
+// guessed.
+func (f *Farm) reference(handler string) string {
+	if handler == messages.DigestHandler {
+		return strconv.FormatUint(uint64(f.asked.Add(1)), 36)
+	}
+	return f.token()
 }
 
 // Shard is the number of the shard of a profile.

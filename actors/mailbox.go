@@ -21,6 +21,7 @@ type slimMailbox struct {
 	queue      *mailQueue // nil when empty
 	invoker    actor.MessageInvoker
 	dispatcher actor.Dispatcher
+	work       func() // run, made once
 }
 
 type mailQueue struct {
@@ -34,29 +35,33 @@ var mailQueues = sync.Pool{New: func() any { return new(mailQueue) }}
 func newSlimMailbox() actor.Mailbox { return &slimMailbox{} }
 
 func (m *slimMailbox) PostUserMessage(message any) {
-	m.post(func(q *mailQueue) { q.user = append(q.user, message) })
+	m.post(message, false)
 }
 
 func (m *slimMailbox) PostSystemMessage(message any) {
-	m.post(func(q *mailQueue) { q.system = append(q.system, message) })
+	m.post(message, true)
 }
 
-func (m *slimMailbox) post(add func(*mailQueue)) {
+func (m *slimMailbox) post(message any, system bool) {
 	m.mu.Lock()
 	if m.queue == nil {
 		m.queue = mailQueues.Get().(*mailQueue)
 	}
-	add(m.queue)
+	if system {
+		m.queue.system = append(m.queue.system, message)
+	} else {
+		m.queue.user = append(m.queue.user, message)
+	}
 	start := !m.running
 	m.running = true
 	m.mu.Unlock()
 	if start {
-		m.dispatcher.Schedule(m.run)
+		m.dispatcher.Schedule(m.work)
 	}
 }
 
 func (m *slimMailbox) RegisterHandlers(invoker actor.MessageInvoker, dispatcher actor.Dispatcher) {
-	m.invoker, m.dispatcher = invoker, dispatcher
+	m.invoker, m.dispatcher, m.work = invoker, dispatcher, m.run
 }
 
 func (m *slimMailbox) Start() {}

@@ -21,6 +21,7 @@ type profileActor struct {
 	farm   *Farm
 	shard  *actor.PID
 	id     string
+	stream string
 	entry  *entry
 	reload bool
 
@@ -187,7 +188,7 @@ func needsToken(s profile.State, command profile.Command) bool {
 func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
 	old, next := &a.state, &versioned{state: a.state, version: a.version + uint64(len(events))}
 	bound := old.Binding.Until
-	if err := a.farm.journal.Append(context.Background(), stream(a.id), a.version, now, events...); err != nil {
+	if err := a.farm.journal.Append(context.Background(), a.stream, a.version, now, events...); err != nil {
 		panic(fmt.Errorf("append: %w", err))
 	}
 	durable := time.Now()

@@ -16,7 +16,7 @@ type sessionEntry struct {
 	id string
 	// cell holds the newest durable state. The session's actor writes it;
 	// anyone may read it.
-	cell *atomic.Pointer[sessionVersion]
+	cell    *atomic.Pointer[sessionVersion]
 	profile *entry
 	memory  *sessionMemory
 	spec    *messages.SessionSpec

@@ -126,7 +126,7 @@ func (s *shardActor) start(ctx actor.Context) {
 		}
 		v := e.load()
 		if v.state.Attempt.Open {
-			s.give(ctx, e, &order{id: e.id, command: profile.Recovered{}})
+			s.give(ctx, e, recoveredOrder)
 			continue
 		}
 		s.arm(e, &v.state, now)
@@ -158,6 +158,13 @@ func (s *shardActor) deliver(ctx actor.Context, o *order) {
 	}
 	s.give(ctx, e, o)
 }
+
+// The orders of the shard itself are the same for every profile.
+var (
+	slotOrder      = &order{command: profile.SlotGranted{}}
+	timerOrder     = &order{command: profile.TimerFired{}}
+	recoveredOrder = &order{command: profile.Recovered{}}
+)
 
 // fail answers an order that cannot be carried out.
 func (o *order) fail(err error) {
@@ -193,7 +200,7 @@ func (s *shardActor) spawn(ctx actor.Context, e *entry) {
 	name := e.id + "$" + strconv.FormatUint(s.spawned, 36)
 	reload := e.reload
 	e.reload = false
-	s.spawning = &profileActor{farm: s.farm, shard: s.self, id: e.id, entry: e, reload: reload}
+	s.spawning = &profileActor{farm: s.farm, shard: s.self, id: e.id, stream: stream(e.id), entry: e, reload: reload}
 	pid, err := ctx.SpawnNamed(s.props, name)
 	if err != nil {
 		panic(fmt.Sprintf("actors: spawn: %v", err)) // names never repeat
@@ -210,7 +217,7 @@ func (s *shardActor) granted(ctx actor.Context, id string) {
 		return
 	}
 	e.waiting = false
-	s.give(ctx, e, &order{id: id, command: profile.SlotGranted{}})
+	s.give(ctx, e, slotOrder)
 }
 
 // passivate stops a profile actor that has seen everything it was given. With
@@ -296,7 +303,7 @@ func (s *shardActor) wake(ctx actor.Context, now time.Time) {
 				continue
 			}
 		}
-		s.give(ctx, e, &order{id: e.id, command: profile.TimerFired{}})
+		s.give(ctx, e, timerOrder)
 	}
 	s.setTimer()
 }
