@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"unique"
 )
 
 // redacted is what every printed form of a Secret shows.
@@ -17,30 +16,37 @@ var ErrSecret = errors.New("a secret is never encoded")
 // Secret is a password, an HA1 or a token. It prints as a fixed word in every
 // form that Go prints, and refuses to be encoded (S-62).
 //
-// The value is behind a handle because fmt does not call methods everywhere:
+// The value is behind a pointer because fmt does not call methods everywhere:
 // not on unexported fields, not for %p and not below a verb that does not fit.
-// There it prints what reflection finds, which is an address. Secrets with
-// equal values are equal with ==.
-type Secret struct{ value unique.Handle[string] }
+// There it prints what reflection finds, which is an address.
+type Secret struct {
+	// Comparing addresses would be wrong: see Equal.
+	_     [0]func()
+	value *string
+}
 
 // NewSecret wraps a value.
 func NewSecret(value string) Secret {
 	if value == "" {
 		return Secret{}
 	}
-	return Secret{unique.Make(value)}
+	return Secret{value: &value}
 }
 
 // Reveal gives the value to the code that computes with it.
 func (s Secret) Reveal() string {
-	if s.Empty() {
+	if s.value == nil {
 		return ""
 	}
-	return s.value.Value()
+	return *s.value
 }
 
 // Empty tells whether there is no value.
-func (s Secret) Empty() bool { return s == Secret{} }
+func (s Secret) Empty() bool { return s.value == nil }
+
+// Equal tells whether two secrets have the same value. It takes longer the more
+// of them agrees, so it is not for values that a stranger may try.
+func (s Secret) Equal(other Secret) bool { return s.Reveal() == other.Reveal() }
 
 // String implements fmt.Stringer.
 func (s Secret) String() string { return redacted }

@@ -11,20 +11,23 @@ func IsToken(s string) bool { return s != "" && TokenLength(s) == len(s) }
 // TokenLength counts the leading bytes of s that form a token.
 func TokenLength(s string) int {
 	for i := range len(s) {
-		if !isTokenByte(s[i]) {
+		if !tokenBytes[s[i]] {
 			return i
 		}
 	}
 	return len(s)
 }
 
-func isTokenByte(c byte) bool {
-	switch c {
-	case '-', '.', '!', '%', '*', '_', '+', '`', '\'', '~':
-		return true
+// tokenBytes are the bytes that may stand in a token.
+var tokenBytes = func() (table [256]bool) {
+	for c := range table {
+		table[c] = '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 	}
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
-}
+	for _, c := range []byte("-.!%*_+`'~") {
+		table[c] = true
+	}
+	return table
+}()
 
 // IsFieldValue tells whether s may stand in a header line as it is, or go into
 // a quoted string: UTF-8 and no control byte but HTAB, so no folding either

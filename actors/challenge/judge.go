@@ -76,24 +76,39 @@ type Judgement struct {
 // continues tells that the answer was a step of a longer procedure, after which
 // another challenge is no refusal.
 func Judge(p Policy, s State, received []*messages.RecordedChallenge, answered []*messages.NonceCount, round uint32, continues bool) Judgement {
-	j := Judgement{Recorded: admit(p, s, received)}
-	if len(received) == 0 {
+	var room offerRoom
+	recorded, offers := admit(room[:0], &p, s, received)
+	return judge(&p, s, recorded, offers, answered, round, continues)
+}
+
+// JudgeAndLearn is Judge, and what Learned makes of the state with the
+// challenges that are to be recorded.
+func JudgeAndLearn(p Policy, s State, received []*messages.RecordedChallenge, answered []*messages.NonceCount, round uint32, continues bool) (Judgement, State) {
+	var room offerRoom
+	recorded, offers := admit(room[:0], &p, s, received)
+	return judge(&p, s, recorded, offers, answered, round, continues), s.learned(offers)
+}
+
+func judge(p *Policy, s State, recorded []*messages.RecordedChallenge, offers []offer, answered []*messages.NonceCount, round uint32, continues bool) Judgement {
+	j := Judgement{Recorded: recorded}
+	if len(recorded) == 0 {
 		j.Verdict, j.Reason = Nothing, messages.ReasonChallengeMissing
 		return j
 	}
-	groups := groupByRealm(j.Recorded)
-	if len(groups) == 0 {
+	if len(offers) == 0 {
 		j.Verdict, j.Reason = Nothing, messages.Reason(firstIgnored(j.Recorded))
 		return j
 	}
-	for _, g := range groups {
-		i := s.find(g.space, g.name)
-		if i < 0 || s.Realms[i].Answered == 0 {
+	for n := range offers {
+		lead := &offers[n]
+		i := s.find(lead.space, lead.realm)
+		if i < 0 || s.Realms[i].Answered == 0 || !leads(offers, n) {
 			continue // not answered, or with credentials that are no more
 		}
-		if contains(answered, g.space, g.name) {
-			j.Rejected = j.Rejected || !g.stale && !continues
-			if !continues && refused(s.Realms[i], g) {
+		if contains(answered, lead.space, lead.realm) {
+			stale := sumUp(offers, lead).stale
+			j.Rejected = j.Rejected || !stale && !continues
+			if !continues && refused(&s.Realms[i], offers, lead) {
 				j.Verdict, j.Reason = Refused, messages.ReasonRejectedCredentials
 				return j
 			}
@@ -111,14 +126,15 @@ func Judge(p Policy, s State, received []*messages.RecordedChallenge, answered [
 
 // refused tells whether a realm that was answered, and asks again, means that
 // the credentials are wrong.
-func refused(known Realm, g group) bool {
-	if g.stale {
+func refused(known *Realm, offers []offer, lead *offer) bool {
+	sum := sumUp(offers, lead)
+	if sum.stale {
 		return false // RFC 7616 §3.3: only the nonce was old
 	}
-	if g.expired && known.Answered < 2 {
+	if sum.expired && known.Answered < 2 {
 		return false // BEA-04: one new token, one retry
 	}
-	if sharesNonce(known.Raws, g.raws) {
+	if sharesNonce(known.Raws, offers, lead) {
 		return true // RFC 3261 §22.1: the same question after our answer
 	}
 	// A new nonce without stale=true. Kamailio says the same for an expired
@@ -128,47 +144,78 @@ func refused(known Realm, g group) bool {
 	return !known.Cached
 }
 
-// admit says of each challenge why it is not answered, if so.
-func admit(p Policy, s State, received []*messages.RecordedChallenge) []*messages.RecordedChallenge {
-	out := make([]*messages.RecordedChallenge, 0, min(len(received), maxChallenges))
+// admit says of each challenge why it is not answered, if so, and appends the
+// others to offers.
+func admit(offers []offer, p *Policy, s State, received []*messages.RecordedChallenge) ([]*messages.RecordedChallenge, []offer) {
+	received = received[:min(len(received), maxChallenges)]
+	out := recordedRoom(len(received))
 	size := 0
 	for i, c := range received {
-		if i == maxChallenges {
-			break
+		var room paramRoom
+		reason := messages.ReasonChallengeUnsupported // CHA-21, CHA-29
+		scheme, params, err := parseInto(room[:0], c.GetRaw())
+		parsed := Parsed{scheme, params}
+		if err == nil {
+			reason = inadmissible(p, s, c.GetSpace(), parsed)
 		}
-		ignored := inadmissible(p, s, c)
-		if ignored == "" {
+		if reason == "" {
 			if size += len(c.GetRaw()); size > maxChallengeBytes {
-				ignored = messages.ReasonChallengeUnsupported
+				reason = messages.ReasonChallengeUnsupported
 			}
 		}
-		out = append(out, &messages.RecordedChallenge{Space: c.GetSpace(), Raw: c.GetRaw(), Ignored: string(ignored)})
+		out[i].Space, out[i].Raw, out[i].Ignored = c.GetSpace(), c.GetRaw(), string(reason)
+		if reason == "" {
+			o := offerOf(c.GetSpace(), parsed, c.GetRaw())
+			o.place = i
+			offers = append(offers, o)
+		}
 	}
-	// S-11: an offer weaker than what was accepted before is refused, judged
-	// over all offers of the realm: order is not protected, presence is not
-	// either, but the strongest is remembered.
 	if p.AllowDowngrade {
-		return out
+		return out, offers
 	}
-	for _, g := range groupByRealm(out) {
-		i := s.find(g.space, g.name)
-		if i < 0 || strongest(g.raws) >= s.Realms[i].Strongest {
-			continue
-		}
-		for _, c := range out {
-			if c.GetIgnored() == "" && c.GetSpace() == g.space && realmOf(c.GetRaw()) == g.name {
-				c.Ignored = string(messages.ReasonDowngrade)
-			}
-		}
-	}
-	return out
+	return out, withoutDowngrades(s, out, offers)
 }
 
-func inadmissible(p Policy, s State, c *messages.RecordedChallenge) messages.Reason {
-	parsed, err := Parse(c.GetRaw())
-	if err != nil {
-		return messages.ReasonChallengeUnsupported // CHA-21, CHA-29
+// withoutDowngrades removes an offer weaker than what was accepted before, and
+// records why (S-11). It is judged over all offers of the realm: order is not
+// protected, presence is not either, but the strongest is remembered.
+func withoutDowngrades(s State, recorded []*messages.RecordedChallenge, offers []offer) []offer {
+	weak := func(o *offer) bool {
+		i := s.find(o.space, o.realm)
+		return i >= 0 && sumUp(offers, o).strongest < s.Realms[i].Strongest
 	}
+	found := false
+	for i := range offers {
+		if weak(&offers[i]) {
+			recorded[offers[i].place].Ignored = string(messages.ReasonDowngrade)
+			found = true
+		}
+	}
+	if !found {
+		return offers
+	}
+	return slices.DeleteFunc(offers, func(o offer) bool { return recorded[o.place].GetIgnored() != "" })
+}
+
+// recordedRoom returns n empty challenges; the usual one takes one piece of
+// memory.
+func recordedRoom(n int) []*messages.RecordedChallenge {
+	if n == 1 {
+		room := new(struct {
+			list [1]*messages.RecordedChallenge
+			only messages.RecordedChallenge
+		})
+		room.list[0] = &room.only
+		return room.list[:]
+	}
+	list := make([]*messages.RecordedChallenge, n)
+	for i := range list {
+		list[i] = new(messages.RecordedChallenge)
+	}
+	return list
+}
+
+func inadmissible(p *Policy, s State, space messages.Space, parsed Parsed) messages.Reason {
 	realm := parsed.Realm()
 	switch {
 	case len(p.Realms) > 0:
@@ -177,7 +224,7 @@ func inadmissible(p Policy, s State, c *messages.RecordedChallenge) messages.Rea
 			return messages.ReasonRealm
 		}
 	case s.HasPins():
-		if i := s.find(c.GetSpace(), realm); i < 0 || !s.Realms[i].Pinned {
+		if i := s.find(space, realm); i < 0 || !s.Realms[i].Pinned {
 			return messages.ReasonRealm
 		}
 	}
@@ -193,31 +240,62 @@ func inadmissible(p Policy, s State, c *messages.RecordedChallenge) messages.Rea
 // accepts compares without -sess: the policy names hash functions.
 func accepts(allowed []string, algorithm string) bool {
 	const sess = "-SESS"
-	name := CanonicalAlgorithm(algorithm)
-	if n := len(name) - len(sess); n > 0 && name[n:] == sess {
-		name = name[:n]
+	known := Strength(algorithm) > 0
+	if n := len(algorithm) - len(sess); n > 0 && (algorithm[n:] == sess || known && strings.EqualFold(algorithm[n:], sess)) {
+		algorithm = algorithm[:n]
+		known = Strength(algorithm) > 0
 	}
-	return slices.ContainsFunc(allowed, func(a string) bool { return CanonicalAlgorithm(a) == name })
+	if algorithm == "" {
+		algorithm = "MD5"
+	}
+	for _, a := range allowed {
+		if a == "" {
+			a = "MD5"
+		}
+		if a == algorithm || known && strings.EqualFold(a, algorithm) {
+			return true
+		}
+	}
+	return false
 }
 
 // Answers returns the nonce counts of the next request: the realms that this
 // chain has answered so far are kept (CHA-06, CHA-08), those just asked are
-// added. asked is nil for the first request of a chain, which answers every
-// realm with a nonce that was accepted before.
+// added. asked is what was learned last, or nil for the first request of a
+// chain, which answers every realm with a nonce that was accepted before.
 func (s State) Answers(kept []*messages.NonceCount, asked []*messages.RecordedChallenge) []*messages.NonceCount {
-	groups := groupByRealm(asked)
-	var out []*messages.NonceCount
-	for _, r := range s.Realms {
-		if len(r.Raws) == 0 {
-			continue
+	wanted := func(r *Realm) bool {
+		return len(r.Raws) > 0 &&
+			(asked == nil && r.early() || r.Answered > 0 && contains(kept, r.Space, r.Name) || asks(asked, r))
+	}
+	n := 0
+	for i := range s.Realms {
+		if wanted(&s.Realms[i]) {
+			n++
 		}
-		wanted := asked == nil && r.early() || r.Answered > 0 && contains(kept, r.Space, r.Name) ||
-			slices.ContainsFunc(groups, func(g group) bool { return g.space == r.Space && g.name == r.Name })
-		if wanted {
-			out = append(out, &messages.NonceCount{Space: r.Space, Realm: r.Name, Count: r.Count + 1})
+	}
+	if n == 0 {
+		return nil
+	}
+	out := messages.NewNonceCounts(n)
+	n = 0
+	for i := range s.Realms {
+		if r := &s.Realms[i]; wanted(r) {
+			out[n].Space, out[n].Realm, out[n].Count = r.Space, r.Name, r.Count+1
+			n++
 		}
 	}
 	return out
+}
+
+// asks tells whether one of the challenges is what is known of the realm.
+func asks(asked []*messages.RecordedChallenge, r *Realm) bool {
+	for _, c := range asked {
+		if c.GetIgnored() == "" && c.GetSpace() == r.Space && slices.Contains(r.Raws, c.GetRaw()) {
+			return true
+		}
+	}
+	return false
 }
 
 // Questions returns the challenges that the authenticator is asked for a
@@ -230,14 +308,20 @@ func (s State) Questions(answers []*messages.NonceCount) []*messages.Challenge {
 			continue
 		}
 		for _, raw := range s.Realms[i].Raws {
-			parsed, err := Parse(raw)
+			var room paramRoom
+			scheme, list, err := parseInto(room[:0], raw)
 			if err != nil {
 				continue
 			}
-			params := parsed.Map()
-			delete(params, "realm") // it has a field of its own
+			params := make(map[string]string, len(list))
+			for _, p := range list {
+				// The realm has a field of its own; of repeated ones the first counts.
+				if _, repeated := params[p.Name]; !repeated && p.Name != "realm" {
+					params[p.Name] = p.Value
+				}
+			}
 			out = append(out, &messages.Challenge{
-				Index: uint32(len(out)), Space: a.GetSpace(), Scheme: parsed.Scheme, Realm: a.GetRealm(),
+				Index: uint32(len(out)), Space: a.GetSpace(), Scheme: scheme, Realm: a.GetRealm(),
 				NonceCount: a.GetCount(), Params: params, Raw: raw,
 			})
 		}
@@ -245,73 +329,13 @@ func (s State) Questions(answers []*messages.NonceCount) []*messages.Challenge {
 	return out
 }
 
-// group is the admissible challenges of one realm in one response.
-type group struct {
-	space messages.Space
-	name  string
-	raws  []string
-	stale bool
-	// expired is true when a bearer token was no longer valid (RFC 6750 §3.1,
-	// RFC 8898 §2.1.1): another one may be.
-	expired bool
-}
-
-func groupByRealm(received []*messages.RecordedChallenge) []group {
-	var groups []group
-	for _, c := range received {
-		if c.GetIgnored() != "" {
-			continue
-		}
-		parsed, err := Parse(c.GetRaw())
-		if err != nil {
-			continue
-		}
-		realm := parsed.Realm()
-		i := slices.IndexFunc(groups, func(g group) bool { return g.space == c.GetSpace() && g.name == realm })
-		if i < 0 {
-			i = len(groups)
-			groups = append(groups, group{space: c.GetSpace(), name: realm})
-		}
-		groups[i].raws = append(groups[i].raws, c.GetRaw())
-		groups[i].stale = groups[i].stale || parsed.Stale()
-		groups[i].expired = groups[i].expired || strings.EqualFold(parsed.Scheme, "Bearer") && parsed.value("error") == "invalid_token"
-	}
-	return groups
-}
-
-// sharesNonce ignores schemes without a nonce: a Bearer token that was refused
-// may just have run out.
-func sharesNonce(a, b []string) bool {
-	for _, x := range a {
-		nonce := nonceOf(x)
-		if nonce != "" && slices.ContainsFunc(b, func(y string) bool { return nonceOf(y) == nonce }) {
-			return true
-		}
-	}
-	return false
-}
-
-func nonceOf(raw string) string {
-	parsed, err := Parse(raw)
-	if err != nil {
-		return ""
-	}
-	return parsed.Nonce()
-}
-
-func realmOf(raw string) string {
-	parsed, err := Parse(raw)
-	if err != nil {
-		return ""
-	}
-	return parsed.Realm()
-}
-
 func strongest(raws []string) uint32 {
 	best := 0
 	for _, raw := range raws {
-		if parsed, err := Parse(raw); err == nil && parsed.IsDigest() {
-			best = max(best, Strength(CanonicalAlgorithm(parsed.Algorithm())))
+		var room paramRoom
+		scheme, params, err := parseInto(room[:0], raw)
+		if parsed := (Parsed{scheme, params}); err == nil && parsed.IsDigest() {
+			best = max(best, Strength(parsed.Algorithm()))
 		}
 	}
 	return uint32(best)
@@ -359,9 +383,12 @@ func firstIgnored(recorded []*messages.RecordedChallenge) string {
 }
 
 func contains(counts []*messages.NonceCount, space messages.Space, realm string) bool {
-	return slices.ContainsFunc(counts, func(c *messages.NonceCount) bool {
-		return c.GetSpace() == space && c.GetRealm() == realm
-	})
+	for _, c := range counts {
+		if c.GetSpace() == space && c.GetRealm() == realm {
+			return true
+		}
+	}
+	return false
 }
 
 func orDefault(v, otherwise uint32) uint32 {

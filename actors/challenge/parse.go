@@ -2,6 +2,7 @@ package challenge
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -99,75 +100,122 @@ func beginsChallenge(s string) bool {
 // belong and none where they do) and strict in what would be ambiguous or
 // dangerous to echo (CHA-29, S-52).
 func Parse(raw string) (Parsed, error) {
-	if len(raw) > parseMaxBytes {
-		return Parsed{}, errTooLong
-	}
-	if !utf8.ValidString(raw) {
-		return Parsed{}, errEncoding
-	}
-	raw, ok := unfold(raw)
-	if !ok {
-		return Parsed{}, errControl
-	}
-	rest := strings.Trim(raw, " \t")
-	n := TokenLength(rest)
-	if n == 0 || n < len(rest) && rest[n] != ' ' && rest[n] != '\t' {
-		return Parsed{}, errScheme
-	}
-	p := Parsed{Scheme: rest[:n]}
-	if err := p.parseParams(rest[n:]); err != nil {
+	var room paramRoom
+	scheme, params, err := parseInto(room[:0], raw)
+	if err != nil {
 		return Parsed{}, err
 	}
-	if err := p.validate(); err != nil {
-		return Parsed{}, err
-	}
-	return p, nil
+	return Parsed{Scheme: scheme, Params: slices.Clone(params)}, nil
 }
 
-func (p *Parsed) parseParams(s string) error {
-	p.Params = make([]Param, 0, min(parseMaxParams, 1+strings.Count(s, ",")))
+// NonceOf is the nonce of a challenge, or "" when it has none or does not
+// parse.
+func NonceOf(raw string) string {
+	var room paramRoom
+	scheme, params, err := parseInto(room[:0], raw)
+	if err != nil {
+		return ""
+	}
+	return Parsed{scheme, params}.Nonce()
+}
+
+// paramRoom is for the parameters of the usual challenge while it is looked
+// at.
+type paramRoom [8]Param
+
+// parseInto is Parse with the parameters appended to room, which is empty.
+func parseInto(room []Param, raw string) (scheme string, params []Param, err error) {
+	if len(raw) > parseMaxBytes {
+		return "", nil, errTooLong
+	}
+	if !isPrintable(raw) {
+		if !utf8.ValidString(raw) {
+			return "", nil, errEncoding
+		}
+		var ok bool
+		if raw, ok = unfold(raw); !ok {
+			return "", nil, errControl
+		}
+	}
+	rest := trimBlanks(raw)
+	n := TokenLength(rest)
+	if n == 0 || n < len(rest) && rest[n] != ' ' && rest[n] != '\t' {
+		return "", nil, errScheme
+	}
+	if params, err = parseParams(room, rest[n:]); err != nil {
+		return "", nil, err
+	}
+	p := Parsed{Scheme: rest[:n], Params: params}
+	if err := p.validate(); err != nil {
+		return "", nil, err
+	}
+	return rest[:n], params, nil
+}
+
+// isPrintable tells whether s is ASCII without control bytes, as nearly every
+// challenge is. It looks at eight bytes at once: each addition or subtraction
+// sets the highest bit of a byte that is out of range.
+func isPrintable(s string) bool {
+	const each = 0x0101010101010101
+	for len(s) >= 8 {
+		v := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		if (v|(v-each*' ')|(v+each*(0x80-0x7f)))&(each*0x80) != 0 {
+			return false
+		}
+		s = s[8:]
+	}
+	for i := range len(s) {
+		if s[i]-' ' > '~'-' ' {
+			return false
+		}
+	}
+	return true
+}
+
+func parseParams(params []Param, s string) ([]Param, error) {
 	for {
 		for s = trimLeft(s); s != "" && s[0] == ','; s = trimLeft(s[1:]) {
 			continue // empty elements of the list (RFC 7230 §7)
 		}
 		if s == "" {
-			return nil
+			return params, nil
 		}
-		if len(p.Params) == parseMaxParams {
-			return errParams
+		if len(params) == parseMaxParams {
+			return nil, errParams
 		}
 		n := TokenLength(s)
 		if n == 0 {
-			return errName
+			return nil, errName
 		}
 		name := s[:n]
 		s = trimLeft(s[n:])
 		if s == "" || s[0] != '=' {
-			if !p.continuesQOP(name) {
-				return errNoValue
+			if !continuesQOP(params, name) {
+				return nil, errNoValue
 			}
 		} else {
 			param := Param{Name: strings.ToLower(name)}
 			var err error
 			if param.Value, param.Quoted, s, err = parseValue(trimLeft(s[1:])); err != nil {
-				return err
+				return nil, err
 			}
-			p.Params = append(p.Params, param)
+			params = append(params, param)
 			s = trimLeft(s)
 		}
 		if s != "" && s[0] != ',' {
-			return errSeparator
+			return nil, errSeparator
 		}
 	}
 }
 
 // continuesQOP adds to an unquoted qop list, qop=auth,auth-int, which a strict
 // reading would cut at the comma.
-func (p *Parsed) continuesQOP(value string) bool {
-	if len(p.Params) == 0 || !isQOPValue(value) {
+func continuesQOP(params []Param, value string) bool {
+	if len(params) == 0 || !isQOPValue(value) {
 		return false
 	}
-	last := &p.Params[len(p.Params)-1]
+	last := &params[len(params)-1]
 	if last.Name != "qop" || last.Quoted {
 		return false
 	}
@@ -191,19 +239,29 @@ func parseValue(s string) (value string, quoted bool, rest string, err error) {
 		}
 		return s[:n], false, s[n:], nil
 	}
-	var unescaped []byte
-	from := 1 // moves only when there is something to unescape
+	end := strings.IndexByte(s[1:], '"') + 1
+	if end == 0 {
+		return "", true, "", errQuotes
+	}
+	if strings.IndexByte(s[1:end], '\\') < 0 {
+		return s[1:end], true, s[end+1:], nil
+	}
+	return unescape(s)
+}
+
+// unescape reads a quoted string that has quoting backslashes.
+func unescape(s string) (value string, quoted bool, rest string, err error) {
+	var b []byte
 	for i := 1; i < len(s); i++ {
-		switch {
-		case s[i] == '"' && from == 1:
-			return s[1:i], true, s[i+1:], nil
-		case s[i] == '"':
-			return string(append(unescaped, s[from:i]...)), true, s[i+1:], nil
-		case s[i] == '\\':
-			unescaped = append(unescaped, s[from:i]...)
-			i++
-			from = i
+		switch s[i] {
+		case '"':
+			return string(b), true, s[i+1:], nil
+		case '\\':
+			if i++; i == len(s) {
+				return "", true, "", errQuotes
+			}
 		}
+		b = append(b, s[i])
 	}
 	return "", true, "", errQuotes
 }
@@ -223,10 +281,11 @@ func (p Parsed) validate() error {
 			nonces++
 		}
 	}
-	if realms > 1 || p.IsDigest() && realms == 0 {
+	digest := p.IsDigest()
+	if realms > 1 || digest && realms == 0 {
 		return errRealm
 	}
-	if nonces > 1 || p.IsDigest() && p.Nonce() == "" {
+	if nonces > 1 || digest && p.Nonce() == "" {
 		return errNonce
 	}
 	return nil
@@ -243,7 +302,7 @@ func (p Parsed) Get(name string) (string, bool) {
 }
 
 // IsDigest tells whether the scheme is Digest.
-func (p Parsed) IsDigest() bool { return strings.EqualFold(p.Scheme, "Digest") }
+func (p Parsed) IsDigest() bool { return p.Scheme == "Digest" || strings.EqualFold(p.Scheme, "Digest") }
 
 // Realm is an opaque, case-sensitive string (CHA-28).
 func (p Parsed) Realm() string { return p.value("realm") }
@@ -369,6 +428,14 @@ func isQOPValue(s string) bool {
 func trimLeft(s string) string {
 	for s != "" && (s[0] == ' ' || s[0] == '\t') {
 		s = s[1:]
+	}
+	return s
+}
+
+func trimBlanks(s string) string {
+	s = trimLeft(s)
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
 	}
 	return s
 }

@@ -4,19 +4,26 @@ import "github.com/sipmuster/muster/messages"
 
 // Proto is the state as a snapshot holds it.
 func (s State) Proto() []*messages.RealmState {
-	var realms []*messages.RealmState
-	for _, r := range s.Realms {
-		realms = append(realms, &messages.RealmState{
-			Space: r.Space, Realm: r.Name, Raws: r.Raws, Count: r.Count, Answered: r.Answered,
-			Pinned: r.Pinned, Cached: r.Cached, Strongest: r.Strongest,
-		})
+	if len(s.Realms) == 0 {
+		return nil
 	}
-	return realms
+	list := make([]*messages.RealmState, len(s.Realms))
+	room := make([]messages.RealmState, len(s.Realms))
+	for i := range s.Realms {
+		r, p := &s.Realms[i], &room[i]
+		p.Space, p.Realm, p.Raws, p.Count, p.Answered = r.Space, r.Name, r.Raws, r.Count, r.Answered
+		p.Pinned, p.Cached, p.Strongest = r.Pinned, r.Cached, r.Strongest
+		list[i] = p
+	}
+	return list
 }
 
 // FromProto is the state that Proto wrote.
 func FromProto(realms []*messages.RealmState) State {
-	var s State
+	if len(realms) == 0 {
+		return State{}
+	}
+	s := State{Realms: make([]Realm, 0, len(realms))}
 	for _, r := range realms {
 		s.Realms = append(s.Realms, Realm{
 			Space: r.GetSpace(), Name: r.GetRealm(), Raws: r.GetRaws(), Count: r.GetCount(),

@@ -38,46 +38,69 @@ type Realm struct {
 }
 
 // early tells whether the first request of a chain answers the realm.
-func (r Realm) early() bool { return r.Pinned && r.Cached }
+func (r *Realm) early() bool { return r.Pinned && r.Cached }
 
 // find returns the index of a realm, or -1.
 func (s State) find(space messages.Space, name string) int {
-	return slices.IndexFunc(s.Realms, func(r Realm) bool { return r.Space == space && r.Name == name })
+	for i := range s.Realms {
+		if s.Realms[i].Space == space && s.Realms[i].Name == name {
+			return i
+		}
+	}
+	return -1
 }
 
-// with returns the state with realm i changed; i == len appends.
-func (s State) with(i int, r Realm) State {
-	realms := slices.Clone(s.Realms)
-	if i == len(realms) {
-		realms = append(realms, r)
-	} else {
-		realms[i] = r
-	}
-	return State{Realms: realms}
+// edit is a change of the realms in the making: they are copied when the first
+// of them changes, and once.
+type edit struct {
+	State
+	copied bool
 }
 
-// each returns the state with f applied to a copy of every realm.
-func (s State) each(f func(*Realm)) State {
-	if len(s.Realms) == 0 {
-		return s
+// at returns realm i to be changed; i == len(Realms) adds one.
+func (e *edit) at(i int) *Realm {
+	if !e.copied {
+		realms := make([]Realm, len(e.Realms), max(len(e.Realms), i+1))
+		copy(realms, e.Realms)
+		e.Realms, e.copied = realms, true
 	}
-	realms := slices.Clone(s.Realms)
-	for i := range realms {
-		f(&realms[i])
+	if i == len(e.Realms) {
+		e.Realms = append(e.Realms, Realm{})
 	}
-	return State{Realms: realms}
+	return &e.Realms[i]
+}
+
+// set makes realm i the one given, if that changes anything that an answer
+// changes.
+func (e *edit) set(i int, answered uint32, cached, pinned bool) {
+	r := &e.Realms[i]
+	if r.Answered == answered && r.Cached == cached && r.Pinned == pinned {
+		return
+	}
+	r = e.at(i)
+	r.Answered, r.Cached, r.Pinned = answered, cached, pinned
 }
 
 // HasPins tells whether any realm was accepted before: from then on no other
 // realm is answered (S-02).
 func (s State) HasPins() bool {
-	return slices.ContainsFunc(s.Realms, func(r Realm) bool { return r.Pinned })
+	for i := range s.Realms {
+		if s.Realms[i].Pinned {
+			return true
+		}
+	}
+	return false
 }
 
 // CanAnswerEarly tells whether a nonce is known that was accepted, so that the
 // first request of a chain can carry credentials.
 func (s State) CanAnswerEarly() bool {
-	return slices.ContainsFunc(s.Realms, Realm.early)
+	for i := range s.Realms {
+		if s.Realms[i].early() {
+			return true
+		}
+	}
+	return false
 }
 
 // maxUnpinned bounds the realms that are remembered though no answer for them
@@ -85,74 +108,102 @@ func (s State) CanAnswerEarly() bool {
 const maxUnpinned = 16
 
 // ChainStarted returns the state at the first request of a new chain.
-func (s State) ChainStarted() State {
+func (s State) ChainStarted() State { return s.Begun(nil) }
+
+// Begun is ChainStarted and then Spent.
+func (s State) Begun(counts []*messages.NonceCount) State {
 	unpinned := 0
-	for _, r := range s.Realms {
-		if !r.Pinned {
+	for i := range s.Realms {
+		if !s.Realms[i].Pinned {
 			unpinned++
 		}
 	}
+	e := edit{State: s}
 	if unpinned > maxUnpinned {
-		s = State{Realms: slices.DeleteFunc(slices.Clone(s.Realms), func(r Realm) bool {
+		e.Realms = slices.DeleteFunc(slices.Clone(s.Realms), func(r Realm) bool {
 			if r.Pinned || unpinned <= maxUnpinned {
 				return false
 			}
 			unpinned-- // the oldest go first
 			return true
-		})}
+		})
+		e.copied = true
 	}
-	return s.each(func(r *Realm) { r.Answered, r.Cached = 0, r.early() })
+	for i := range e.Realms {
+		r := &e.Realms[i]
+		e.set(i, 0, r.early(), r.Pinned)
+	}
+	e.spend(counts)
+	return e.State
 }
 
 // Learned returns the state after a 401 or 407 with these challenges. Those
 // with a reason to be ignored, and those that do not parse, change nothing.
 func (s State) Learned(received []*messages.RecordedChallenge) State {
-	for _, group := range groupByRealm(received) {
-		i := s.find(group.space, group.name)
-		r := Realm{Space: group.space, Name: group.name}
-		if i < 0 {
-			i = len(s.Realms)
-		} else {
-			r = s.Realms[i]
+	var room offerRoom
+	return s.learned(appendOffers(room[:0], received))
+}
+
+func (s State) learned(offers []offer) State {
+	e := edit{State: s}
+	for n := range offers {
+		if leads(offers, n) {
+			e.learn(offers, &offers[n])
 		}
-		// A nonce that comes back keeps its count (CHA-18); any new one starts
-		// again at 1, with or without stale (CHA-19).
-		if !sharesNonce(r.Raws, group.raws) {
-			r.Count, r.Cached = 0, false
-		}
-		r.Raws = group.raws
-		s = s.with(i, r)
 	}
-	return s
+	return e.State
+}
+
+// learn takes over the offers of one realm.
+func (e *edit) learn(offers []offer, lead *offer) {
+	i := e.find(lead.space, lead.realm)
+	if i < 0 {
+		i = len(e.Realms)
+	}
+	r := e.at(i)
+	r.Space, r.Name = lead.space, lead.realm
+	// A nonce that comes back keeps its count (CHA-18); any new one starts
+	// again at 1, with or without stale (CHA-19).
+	if !sharesNonce(r.Raws, offers, lead) {
+		r.Count, r.Cached = 0, false
+	}
+	raws := make([]string, 0, sumUp(offers, lead).count)
+	for i := range offers {
+		if offers[i].sameRealm(lead) {
+			raws = append(raws, offers[i].raw)
+		}
+	}
+	r.Raws = raws
 }
 
 // Spent returns the state after a request with these nonce counts was
 // recorded.
 func (s State) Spent(counts []*messages.NonceCount) State {
+	e := edit{State: s}
+	e.spend(counts)
+	return e.State
+}
+
+func (e *edit) spend(counts []*messages.NonceCount) {
 	for _, c := range counts {
-		i := s.find(c.GetSpace(), c.GetRealm())
-		if i < 0 {
-			continue
+		if i := e.find(c.GetSpace(), c.GetRealm()); i >= 0 {
+			r := e.at(i)
+			r.Count = c.GetCount()
+			r.Answered++
 		}
-		r := s.Realms[i]
-		r.Count = c.GetCount()
-		r.Answered++
-		s = s.with(i, r)
 	}
-	return s
 }
 
 // Withheld returns the state after it turned out that the request carries no
 // credentials for these realms. Their counts stay spent.
 func (s State) Withheld(unanswered []*messages.NonceCount) State {
+	e := edit{State: s}
 	for _, c := range unanswered {
-		if i := s.find(c.GetSpace(), c.GetRealm()); i >= 0 && s.Realms[i].Answered > 0 {
-			r := s.Realms[i]
-			r.Answered--
-			s = s.with(i, r)
+		if i := e.find(c.GetSpace(), c.GetRealm()); i >= 0 && e.Realms[i].Answered > 0 {
+			e.at(i).Answered--
 		}
 	}
-	return s
+	return e.State
 }
 
 // Passed returns the state when the chain goes on after a request with these
@@ -160,81 +211,101 @@ func (s State) Withheld(unanswered []*messages.NonceCount) State {
 // when the response was no challenge at all (all). Their nonces are used up
 // where nonces serve once, which is no reason to doubt the credentials.
 func (s State) Passed(counts []*messages.NonceCount, all bool) State {
+	e := edit{State: s}
 	for _, c := range counts {
-		i := s.find(c.GetSpace(), c.GetRealm())
-		if i < 0 || s.Realms[i].Answered == 0 || s.Realms[i].Count != c.GetCount() {
+		i := e.find(c.GetSpace(), c.GetRealm())
+		if i < 0 || e.Realms[i].Answered == 0 || e.Realms[i].Count != c.GetCount() {
 			continue // changed, or asked again
 		}
 		if all || c.GetSpace() == messages.Space_PROXY {
-			r := s.Realms[i]
-			r.Cached = true
-			s = s.with(i, r)
+			r := &e.Realms[i]
+			e.set(i, r.Answered, true, r.Pinned)
 		}
 	}
-	return s
+	return e.State
 }
 
 // Accepted returns the state after a 2xx to a request with these answers: the
 // realms are pinned and their best offer is remembered.
 func (s State) Accepted(counts []*messages.NonceCount) State {
+	e := edit{State: s}
 	for _, c := range counts {
-		i := s.find(c.GetSpace(), c.GetRealm())
-		if i < 0 || s.Realms[i].Answered == 0 {
+		i := e.find(c.GetSpace(), c.GetRealm())
+		if i < 0 || e.Realms[i].Answered == 0 {
 			continue
 		}
-		r := s.Realms[i]
-		r.Pinned, r.Cached = true, true
-		r.Strongest = max(r.Strongest, strongest(r.Raws))
-		s = s.with(i, r)
+		r := &e.Realms[i]
+		e.set(i, r.Answered, true, true)
+		if best := strongest(r.Raws); best > r.Strongest {
+			e.at(i).Strongest = best
+		}
 	}
-	return s
+	return e.State
 }
 
 // Renonced returns the state after nextnonce was announced for a space (RFC
 // 7616 §3.5): the count starts again.
 func (s State) Renonced(next []*messages.NextNonce) State {
+	e := edit{State: s}
 	for _, n := range next {
-		s = s.each(func(r *Realm) {
-			if r.Space != n.GetSpace() || r.Answered == 0 {
-				return
+		for i := range e.Realms {
+			if r := &e.Realms[i]; r.Space == n.GetSpace() && r.Answered > 0 {
+				e.renonce(i, n.GetNonce())
 			}
-			raws := make([]string, 0, len(r.Raws))
-			for _, raw := range r.Raws {
-				if renewed, ok := withNonce(raw, n.GetNonce()); ok {
-					raws = append(raws, renewed)
-				}
-			}
-			if len(raws) == 0 {
-				return
-			}
-			if !sharesNonce(r.Raws, raws) {
-				r.Count = 0
-			}
-			r.Raws = raws
-		})
+		}
 	}
-	return s
+	return e.State
+}
+
+func (e *edit) renonce(i int, nonce string) {
+	var raws, nonces []string
+	for _, raw := range e.Realms[i].Raws {
+		if renewed, ok := withNonce(raw, nonce); ok {
+			raws, nonces = append(raws, renewed), append(nonces, NonceOf(renewed))
+		}
+	}
+	if len(raws) == 0 {
+		return
+	}
+	r := e.at(i)
+	if !slices.ContainsFunc(r.Raws, func(raw string) bool { return slices.Contains(nonces, NonceOf(raw)) }) {
+		r.Count = 0
+	}
+	r.Raws = raws
 }
 
 // Forgotten returns the state in which no nonce is good enough to begin a
 // chain, and what was answered so far does not count: the next request carries
 // no credentials. Pins and the strongest algorithm stay.
 func (s State) Forgotten() State {
-	return s.each(func(r *Realm) { r.Cached, r.Answered = false, 0 })
+	e := edit{State: s}
+	for i := range e.Realms {
+		e.set(i, 0, false, e.Realms[i].Pinned)
+	}
+	return e.State
 }
 
 // Replaced returns the state after the secret was replaced: as Forgotten, and
 // any realm may be the first again.
 func (s State) Replaced() State {
-	return s.Forgotten().each(func(r *Realm) { r.Pinned, r.Strongest = false, 0 })
+	e := edit{State: s}
+	for i := range e.Realms {
+		e.set(i, 0, false, false)
+		if e.Realms[i].Strongest != 0 {
+			e.at(i).Strongest = 0
+		}
+	}
+	return e.State
 }
 
 // Moved returns the state on another Call-ID: a proxy's credentials stay
 // behind (RFC 3261 §22.3).
 func (s State) Moved() State {
-	return s.each(func(r *Realm) {
-		if r.Space == messages.Space_PROXY {
-			r.Cached, r.Answered = false, 0
+	e := edit{State: s}
+	for i := range e.Realms {
+		if r := &e.Realms[i]; r.Space == messages.Space_PROXY {
+			e.set(i, 0, false, r.Pinned)
 		}
-	})
+	}
+	return e.State
 }

@@ -222,3 +222,16 @@ func TestStatesShareNoMemory(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkQuestions is what an authenticator is asked about the usual
+// challenge.
+func BenchmarkQuestions(b *testing.B) {
+	s := State{}.Learned([]*messages.RecordedChallenge{raw(origin, plainSeeds[0])})
+	answers := s.Answers(nil, []*messages.RecordedChallenge{raw(origin, plainSeeds[0])})
+	b.ReportAllocs()
+	for b.Loop() {
+		if len(s.Questions(answers)) != 1 {
+			b.Fatal("no question")
+		}
+	}
+}

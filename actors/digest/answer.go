@@ -35,12 +35,16 @@ func Answer(q *messages.AuthChallenge, c Credential, cnonce CnonceSource) (*mess
 	if reason != "" {
 		return nil, refuse(reason)
 	}
-	a := &messages.AuthAnswer{
-		Ref:       q.GetRef(),
-		Answered:  make([]uint32, 0, len(chosen)),
-		Mutations: make([]*messages.HeaderMutation, 0, len(chosen)),
-		Proofs:    make([]*messages.ExpectedProof, 0, len(chosen)),
-	}
+	// The usual answer has one of each, in one piece of memory.
+	first := new(struct {
+		answer   messages.AuthAnswer
+		answered [1]uint32
+		mutation [1]*messages.HeaderMutation
+		proof    [1]*messages.ExpectedProof
+	})
+	a := &first.answer
+	a.Ref = q.GetRef()
+	a.Answered, a.Mutations, a.Proofs = first.answered[:0], first.mutation[:0], first.proof[:0]
 	for _, o := range chosen {
 		answerOne(a, q, c, o, cnonce)
 	}

@@ -89,6 +89,7 @@ func (m *Machine) Step(cmd profile.Command) (profile.Decision, error) {
 		m.State = after
 		m.Events = append(m.Events, e)
 	}
+	f.checkPromise(cmd, d, m.State)
 	f.checkOutstanding(m, before, cmd)
 	if !m.State.Attempt.Open || m.State.Attempt.Number != before.Attempt.Number {
 		m.asked, m.sent = 0, 0

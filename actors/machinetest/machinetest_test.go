@@ -37,6 +37,12 @@ func started(m *Machine, change func(*messages.AttemptStarted)) *messages.Profil
 	return messages.NewProfileEvent(e)
 }
 
+// forgetful numbers every text and knows none.
+type forgetful struct{}
+
+func (forgetful) Number(_, _ string) (uint64, bool) { return 0, true }
+func (forgetful) Text(uint64) string                { return "" }
+
 // TestEveryRuleCatchesItsFault plants one fault per rule: a check that never
 // fails proves nothing.
 func TestEveryRuleCatchesItsFault(t *testing.T) {
@@ -59,6 +65,15 @@ func TestEveryRuleCatchesItsFault(t *testing.T) {
 	}{
 		{"I1: ProfileDisabled read back", asked, func(m *Machine) (f faults) {
 			f.checkFold(m.State, messages.NewProfileEvent(&messages.ProfileDisabled{}), m.State)
+			return f
+		}},
+		{"I1: packed under the id", asked, func(m *Machine) (f faults) {
+			m.Words.Texts = forgetful{}
+			f.checkPacked(m, m.State)
+			return f
+		}},
+		{"I1: profile.Enable promises another state", asked, func(m *Machine) (f faults) {
+			f.checkPromise(profile.Enable{}, profile.Decision{}, m.State)
 			return f
 		}},
 		{"I2: CSeq 2 after 2", asked, func(m *Machine) faults {

@@ -67,12 +67,12 @@ func checkOne(m *messages.HeaderMutation, extra []string) error {
 }
 
 // mutable needs a canonical name. What can never be changed is looked at
-// first, whatever is listed.
+// before what is listed.
 func mutable(name string, extra []string) bool {
-	if forbidden(name) != "" {
-		return false
+	if isCredentials(name) {
+		return true
 	}
-	return isCredentials(name) ||
+	return forbidden(name) == "" &&
 		slices.ContainsFunc(extra, func(e string) bool { return Canonical(e) == name })
 }
 

@@ -29,6 +29,10 @@ func Canonical(name string) string {
 		return "content-length"
 	case "Expires":
 		return "expires"
+	case "Authorization":
+		return authorization
+	case "Proxy-Authorization":
+		return proxyAuthorization
 	}
 	name = strings.ToLower(name)
 	if full, ok := compactForms[name]; ok {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -12,14 +13,21 @@ import (
 // no clock, no policy. An event without a known type panics; the codec has
 // refused it before.
 func Apply(s State, event *messages.ProfileEvent) State {
+	s.apply(event)
+	return s
+}
+
+// apply is Apply in place: the state is large, and one decision folds several
+// events.
+func (s *State) apply(event *messages.ProfileEvent) {
 	switch e := event.GetEvent().(type) {
 	case *messages.ProfileEvent_Added:
-		return applyAdded(e.Added)
+		*s = added(e.Added)
 	case *messages.ProfileEvent_Changed:
-		return applyChanged(s, e.Changed)
+		s.changed(e.Changed)
 	case *messages.ProfileEvent_Enabled:
 		s.Disabled = false
-		s = woken(s)
+		s.wake()
 	case *messages.ProfileEvent_Disabled:
 		s.Disabled, s.RefreshWanted, s.NextAt, s.Failures = true, false, time.Time{}, 0
 	case *messages.ProfileEvent_Removed:
@@ -30,19 +38,20 @@ func Apply(s State, event *messages.ProfileEvent) State {
 		}
 	case *messages.ProfileEvent_Forgotten:
 		if s.Gone || s.Source == "" {
-			return State{Gone: true}
+			*s = State{Gone: true}
+			return
 		}
-		return State{Gone: true, Source: s.Source, Row: s.Row}
+		*s = State{Gone: true, Source: s.Source, Row: s.Row}
 	case *messages.ProfileEvent_CredentialsReplaced:
-		s = woken(s)
+		s.wake()
 		s.Proven, s.Unproven = false, 0
 		s.Challenge = s.Challenge.Replaced()
 	case *messages.ProfileEvent_RefreshRequested:
 		s.RefreshWanted, s.Failures = true, 0
 	case *messages.ProfileEvent_SecuritySet:
 		set := e.SecuritySet
-		if set.GetRegistrationHandler() != s.Spec.RegistrationHandler && (s.Halted || unanswered(s)) {
-			s = woken(s) // whoever answers next may know better
+		if set.GetRegistrationHandler() != s.Spec.RegistrationHandler && (s.Halted || s.unanswered()) {
+			s.wake() // whoever answers next may know better
 		}
 		s.Spec.RegistrationHandler, s.Spec.SessionHandler = set.GetRegistrationHandler(), set.GetSessionHandler()
 	case *messages.ProfileEvent_CallIdChosen:
@@ -50,12 +59,11 @@ func Apply(s State, event *messages.ProfileEvent) State {
 		s.Attempt.Renamed = s.Attempt.Open
 		s.Challenge = s.Challenge.Moved()
 	case *messages.ProfileEvent_AttemptStarted:
-		return applyAttemptStarted(s, e.AttemptStarted)
+		s.attemptStarted(e.AttemptStarted)
 	case *messages.ProfileEvent_ChallengeReceived:
-		s.LastStatus = e.ChallengeReceived.GetStatus()
-		s.Challenge = s.Challenge.Learned(e.ChallengeReceived.GetChallenges())
+		s.challenged(e.ChallengeReceived, s.Challenge.Learned(e.ChallengeReceived.GetChallenges()))
 	case *messages.ProfileEvent_CredentialsSupplied:
-		return applySupplied(s, e.CredentialsSupplied)
+		s.supplied(e.CredentialsSupplied)
 	case *messages.ProfileEvent_CredentialsDeclined:
 		s.Attempt.Handler, s.Attempt.AnswerBy = e.CredentialsDeclined.GetNext(), messages.FromMS(e.CredentialsDeclined.GetAnswerByMs())
 	case *messages.ProfileEvent_CredentialsRefused:
@@ -68,9 +76,10 @@ func Apply(s State, event *messages.ProfileEvent) State {
 			s.EarlyHandler = ""
 		}
 	case *messages.ProfileEvent_BindingGranted:
-		return applyGranted(s, e.BindingGranted)
+		s.granted(e.BindingGranted)
 	case *messages.ProfileEvent_BindingRemoved:
-		s = accepted(closed(s, e.BindingRemoved.GetStatus(), ""))
+		s.close(e.BindingRemoved.GetStatus(), "")
+		s.accepted()
 		s.Binding = Binding{}
 		s.Failures = 0
 		if !s.Halted { // else what was halted keeps its time
@@ -83,13 +92,14 @@ func Apply(s State, event *messages.ProfileEvent) State {
 			s.Binding.MaybeUntil = maybe
 		}
 	case *messages.ProfileEvent_BindingsFetched:
-		s = accepted(closed(s, 200, s.Reason))
+		s.close(200, s.Reason)
+		s.accepted()
 	case *messages.ProfileEvent_AttemptFailed:
-		return applyFailed(s, e.AttemptFailed)
+		s.failed(e.AttemptFailed)
 	case *messages.ProfileEvent_AttemptInterrupted:
-		return applyInterrupted(s, e.AttemptInterrupted)
+		s.interrupted(e.AttemptInterrupted)
 	case *messages.ProfileEvent_Halted:
-		return applyHalted(s, e.Halted)
+		s.halted(e.Halted)
 	case *messages.ProfileEvent_IntervalRaised:
 		s.MinSeconds = e.IntervalRaised.GetMinExpiresSeconds()
 		s.Attempt.Intervals++
@@ -103,10 +113,9 @@ func Apply(s State, event *messages.ProfileEvent) State {
 	default:
 		panic(fmt.Sprintf("profile: apply: unknown event %T", event.GetEvent()))
 	}
-	return s
 }
 
-func applyAdded(e *messages.ProfileAdded) State {
+func added(e *messages.ProfileAdded) State {
 	// What is left of an earlier life is its row only: nothing of a forgotten
 	// profile is reused.
 	return State{
@@ -115,7 +124,7 @@ func applyAdded(e *messages.ProfileAdded) State {
 	}
 }
 
-func applyChanged(s State, e *messages.ProfileChanged) State {
+func (s *State) changed(e *messages.ProfileChanged) {
 	spec := specFrom(e.GetSpec())
 	// Another AOR or registrar is another binding. decideDeclare has made sure
 	// that the old one is gone, so nothing that describes it is kept.
@@ -130,17 +139,16 @@ func applyChanged(s State, e *messages.ProfileChanged) State {
 	// Who answers next time does not touch the binding.
 	quiet := spec
 	quiet.RegistrationHandler, quiet.SessionHandler = s.Spec.RegistrationHandler, s.Spec.SessionHandler
-	if quiet != s.Spec || s.Halted || spec.RegistrationHandler != s.Spec.RegistrationHandler && unanswered(s) {
-		s = woken(s)
+	if quiet != s.Spec || s.Halted || spec.RegistrationHandler != s.Spec.RegistrationHandler && s.unanswered() {
+		s.wake()
 		// The request that is out knows nothing of it.
 		s.RefreshWanted = s.RefreshWanted || s.Attempt.Open
 	}
 	s.Spec, s.Source, s.Row = spec, e.GetSource(), e.GetRow()
-	return s
 }
 
 // unanswered tells whether the profile waits because its handler gave no answer.
-func unanswered(s State) bool {
+func (s *State) unanswered() bool {
 	switch s.Reason {
 	case messages.ReasonHandler, messages.ReasonHandlerRefused, messages.ReasonMutation:
 		return !s.Attempt.Open && s.Failures > 0
@@ -148,19 +156,18 @@ func unanswered(s State) bool {
 	return false
 }
 
-// woken returns the state with an attempt due at once.
-func woken(s State) State {
+// wake makes an attempt due at once.
+func (s *State) wake() {
 	s.Halted, s.Halts, s.Failures, s.NextAt, s.Reason = false, 0, 0, time.Time{}, ""
-	return s
 }
 
-func applyAttemptStarted(s State, e *messages.AttemptStarted) State {
-	a := s.Attempt
+func (s *State) attemptStarted(e *messages.AttemptStarted) {
+	a := &s.Attempt
 	if a.Open {
-		s.Challenge = s.Challenge.Passed(a.Answers, e.GetRound() == a.Round)
+		s.Challenge = s.Challenge.Passed(a.Answers, e.GetRound() == a.Round).Spent(e.GetAnswers())
 	} else { // a new chain
-		a = Attempt{Purpose: e.GetPurpose()}
-		s.Challenge = s.Challenge.ChainStarted()
+		*a = Attempt{Purpose: e.GetPurpose()}
+		s.Challenge = s.Challenge.Begun(e.GetAnswers())
 	}
 	if a.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
 		s.RefreshWanted = false // this is it
@@ -168,30 +175,30 @@ func applyAttemptStarted(s State, e *messages.AttemptStarted) State {
 	a.Number, a.Open, a.Round = e.GetAttempt(), true, e.GetRound()
 	a.ExpiresSeconds, a.Answers, a.Handler = e.GetExpiresSeconds(), e.GetAnswers(), e.GetHandler()
 	a.GuardAt, a.AnswerBy, a.Continues = messages.FromMS(e.GetGuardAtMs()), messages.FromMS(e.GetAnswerByMs()), false
-	s.Attempt = a
 	s.CSeq = e.GetCseq()
-	s.Challenge = s.Challenge.Spent(e.GetAnswers())
 	if len(e.GetAnswers()) > 0 {
 		s.Unproven++
 	}
-	return s
 }
 
-// applySupplied: the request is about to leave with credentials.
-func applySupplied(s State, e *messages.CredentialsSupplied) State {
-	a := s.Attempt
+func (s *State) challenged(e *messages.ChallengeReceived, learned challenge.State) {
+	s.LastStatus = e.GetStatus()
+	s.Challenge = learned
+}
+
+// supplied: the request is about to leave with credentials.
+func (s *State) supplied(e *messages.CredentialsSupplied) {
+	a := &s.Attempt
 	a.AnswerBy, a.Continues = time.Time{}, e.GetContinues()
-	a.Answers = slices.DeleteFunc(slices.Clone(a.Answers), func(c *messages.NonceCount) bool {
-		return holds(e.GetUnanswered(), c)
-	})
-	s.Attempt = a
-	s.Challenge = s.Challenge.Withheld(e.GetUnanswered())
+	if unanswered := e.GetUnanswered(); len(unanswered) > 0 {
+		a.Answers = slices.DeleteFunc(slices.Clone(a.Answers), func(c *messages.NonceCount) bool { return holds(unanswered, c) })
+		s.Challenge = s.Challenge.Withheld(unanswered)
+	}
 	if e.GetPreemptive() {
 		s.EarlyHandler = e.GetHandler()
 	} else if s.EarlyHandler == e.GetHandler() {
 		s.EarlyHandler = ""
 	}
-	return s
 }
 
 func holds(list []*messages.NonceCount, c *messages.NonceCount) bool {
@@ -200,24 +207,23 @@ func holds(list []*messages.NonceCount, c *messages.NonceCount) bool {
 	})
 }
 
-// closed returns the state with the attempt ended.
-func closed(s State, status uint32, reason messages.Reason) State {
+// close ends the attempt.
+func (s *State) close(status uint32, reason messages.Reason) {
 	s.Attempt.Open, s.Attempt.AnswerBy = false, time.Time{}
 	s.LastStatus, s.Reason = status, reason
-	return s
 }
 
-// accepted returns the state after a 2xx to the attempt's request.
-func accepted(s State) State {
+// accepted: a 2xx came to the attempt's request.
+func (s *State) accepted() {
 	if len(s.Attempt.Answers) > 0 {
 		s.Proven, s.Unproven = true, 0
 		s.Challenge = s.Challenge.Accepted(s.Attempt.Answers)
 	}
-	return s
 }
 
-func applyGranted(s State, e *messages.BindingGranted) State {
-	s = accepted(closed(s, e.GetStatus(), ""))
+func (s *State) granted(e *messages.BindingGranted) {
+	s.close(e.GetStatus(), "")
+	s.accepted()
 	s.Binding = Binding{
 		Until:        messages.FromMS(e.GetUntilMs()),
 		Granted:      time.Duration(e.GetGrantedSeconds()) * time.Second,
@@ -230,20 +236,19 @@ func applyGranted(s State, e *messages.BindingGranted) State {
 	if !s.Wanted() {
 		s.NextAt = time.Time{} // withdrawn while the request was out
 	}
-	return s
 }
 
-func applyFailed(s State, e *messages.AttemptFailed) State {
+func (s *State) failed(e *messages.AttemptFailed) {
 	switch messages.Reason(e.GetReason()) {
 	case messages.ReasonTimeout, messages.ReasonTransport, messages.ReasonGuard, messages.ReasonProof:
-		s = doubt(s)
+		s.doubt()
 	}
 	fetch := s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH
 	s.Attempt.Open, s.Attempt.AnswerBy = false, time.Time{}
 	if fetch { // a question that failed says nothing about the registration
-		return s
+		return
 	}
-	s = closed(s, e.GetStatus(), messages.Reason(e.GetReason()))
+	s.close(e.GetStatus(), messages.Reason(e.GetReason()))
 	s.Halted = false // there is a next try, and not in a long time
 	s.NextAt = messages.FromMS(e.GetRetryAtMs())
 	if s.Attempt.Purpose != messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER || s.Wanted() {
@@ -255,40 +260,35 @@ func applyFailed(s State, e *messages.AttemptFailed) State {
 	case messages.ReasonBindingMissing: // REG-13
 		s.Binding = Binding{}
 	}
-	return s
 }
 
-func applyInterrupted(s State, e *messages.AttemptInterrupted) State {
-	s = doubt(s)
+func (s *State) interrupted(e *messages.AttemptInterrupted) {
+	s.doubt()
 	fetch := s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH
 	s.Attempt.Open, s.Attempt.AnswerBy = false, time.Time{}
-	if fetch {
-		return s
+	if !fetch {
+		s.NextAt = messages.FromMS(e.GetRetryAtMs())
 	}
-	s.NextAt = messages.FromMS(e.GetRetryAtMs())
-	return s
 }
 
-func applyHalted(s State, e *messages.ProfileHalted) State {
-	s = closed(s, e.GetStatus(), messages.Reason(e.GetReason()))
+func (s *State) halted(e *messages.ProfileHalted) {
+	s.close(e.GetStatus(), messages.Reason(e.GetReason()))
 	s.Halted = true
 	s.Halts++
 	s.NextAt = messages.FromMS(e.GetRetryAtMs())
 	// The next try begins without credentials: a nonce that was refused is
 	// never answered again (CHA-10).
 	s.Challenge = s.Challenge.Forgotten()
-	return s
 }
 
 // doubt remembers that the registrar may hold a binding: the request left and
 // nothing came back that can be believed.
-func doubt(s State) State {
+func (s *State) doubt() {
 	left := s.Attempt.AnswerBy.IsZero() // what waits for an xSP has not left
 	if s.Attempt.Open && left && s.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
 		until := s.Attempt.GuardAt.Add(time.Duration(s.Attempt.ExpiresSeconds) * time.Second)
 		s.Binding.MaybeUntil = later(s.Binding.MaybeUntil, until)
 	}
-	return s
 }
 
 func specFrom(p *messages.ProfileSpec) Spec {
@@ -300,12 +300,15 @@ func specFrom(p *messages.ProfileSpec) Spec {
 	}
 }
 
-func (sp Spec) proto() *messages.ProfileSpec {
-	return &messages.ProfileSpec{
-		Aor: sp.AOR, Registrar: sp.Registrar, Username: sp.Username, ContactUser: sp.ContactUser,
-		ExpiresSeconds: uint32(sp.Expires / time.Second), RegistrationHandler: sp.RegistrationHandler,
-		SessionHandler: sp.SessionHandler, Register: sp.Register,
-	}
+func (sp *Spec) proto() *messages.ProfileSpec {
+	p := new(messages.ProfileSpec)
+	sp.fill(p)
+	return p
 }
 
-// fromMS turns a recorded time into one that compares with ==.
+func (sp *Spec) fill(p *messages.ProfileSpec) {
+	p.Aor, p.Registrar, p.Username, p.ContactUser = sp.AOR, sp.Registrar, sp.Username, sp.ContactUser
+	p.ExpiresSeconds = uint32(sp.Expires / time.Second)
+	p.RegistrationHandler, p.SessionHandler = sp.RegistrationHandler, sp.SessionHandler
+	p.Register = sp.Register
+}

@@ -9,19 +9,15 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// decide makes one step as the host does: decide, then fold.
+// decide makes one step as a host does: decide, then take over the state.
 func decide(b *testing.B, p profile.Policy, s profile.State, now time.Time, cmd profile.Command) profile.State {
-	b.Helper()
 	d := profile.Decide(p, s, profile.Input{
 		Now: now, Jitter: 0.5, Token: "0123456789abcdef0123456789abcdef", Command: cmd,
 	})
 	if d.Dropped != "" {
 		b.Fatalf("%T was dropped: %s", cmd, d.Dropped)
 	}
-	for _, e := range d.Events {
-		s = profile.Apply(s, e)
-	}
-	return s
+	return d.State
 }
 
 var (
@@ -69,6 +65,31 @@ func BenchmarkDecideRefresh(b *testing.B) {
 		s = decide(b, benchPolicy, s, now, profile.ResponseReceived{Attempt: s.Attempt.Number, Response: benchGranted})
 		if s.CSeq > 1<<30 {
 			s.CSeq = 1
+		}
+	}
+}
+
+// BenchmarkFold is what reading the events of a first registration back costs.
+func BenchmarkFold(b *testing.B) {
+	var events []*messages.ProfileEvent
+	var s profile.State
+	take := func(cmd profile.Command) {
+		d := profile.Decide(benchPolicy, s, profile.Input{Now: machinetest.Start, Token: "0123456789abcdef0123456789abcdef", Command: cmd})
+		s, events = d.State, append(events, d.Events...)
+	}
+	take(benchDeclared)
+	take(profile.SlotGranted{})
+	take(profile.ResponseReceived{Attempt: s.Attempt.Number, Response: benchChallenge})
+	take(profile.CredentialsOffered{Attempt: s.Attempt.Number, Handler: "digest"})
+	take(profile.ResponseReceived{Attempt: s.Attempt.Number, Response: benchGranted})
+	b.ReportAllocs()
+	for b.Loop() {
+		var s profile.State
+		for _, e := range events {
+			s = profile.Apply(s, e)
+		}
+		if !s.Bound() {
+			b.Fatal("not registered")
 		}
 	}
 }

@@ -149,4 +149,7 @@ type Decision struct {
 	// date. A Declare of another registrar is dropped as busy, to be repeated,
 	// although it records the removal that it waits for.
 	Dropped messages.Reason
+	// State is what the events make of the state that was given, for a host
+	// that has recorded them.
+	State State
 }

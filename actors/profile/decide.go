@@ -28,6 +28,7 @@ func Decide(p Policy, s State, in Input) Decision {
 		st.dispatch(cmd)
 	}
 	st.settle()
+	st.decision.State = st.state
 	return st.decision
 }
 
@@ -83,13 +84,34 @@ type step struct {
 	decision Decision
 }
 
-func (st *step) record(body any) {
-	e := messages.NewProfileEvent(body)
-	st.decision.Events = append(st.decision.Events, e)
-	st.state = Apply(st.state, e)
+func (st *step) record(body any) { st.recordEvent(messages.NewProfileEvent(body)) }
+
+func (st *step) recordEvent(e *messages.ProfileEvent) {
+	st.note(e)
+	st.state.apply(e)
 }
 
-func (st *step) do(e Effect) { st.decision.Effects = append(st.decision.Effects, e) }
+func (st *step) note(e *messages.ProfileEvent) {
+	st.makeRoom()
+	st.decision.Events = append(st.decision.Events, e)
+}
+
+func (st *step) do(e Effect) {
+	st.makeRoom()
+	st.decision.Effects = append(st.decision.Effects, e)
+}
+
+// makeRoom gives the usual decision one piece of memory for both its lists.
+func (st *step) makeRoom() {
+	if st.decision.Events != nil || st.decision.Effects != nil {
+		return
+	}
+	room := new(struct {
+		events  [2]*messages.ProfileEvent
+		effects [1]Effect
+	})
+	st.decision.Events, st.decision.Effects = room.events[:0], room.effects[:0]
+}
 
 func (st *step) drop(r messages.Reason) { st.decision.Dropped = r }
 
@@ -110,7 +132,7 @@ func (st *step) current(attempt uint64) bool {
 // removed is forgotten once nothing is left to withdraw, or once that was
 // tried often enough (REG-20: its failure does not block the removal).
 func (st *step) settle() {
-	s := st.state
+	s := &st.state
 	if !s.Removing || s.Gone || s.Attempt.Open {
 		return
 	}
@@ -254,7 +276,7 @@ func (st *step) slotGranted() {
 func (st *step) timerFired() {
 	now := st.in.Now
 	acted := false
-	switch a := st.state.Attempt; {
+	switch a := &st.state.Attempt; {
 	case a.Open && !a.AnswerBy.IsZero() && !now.Before(a.AnswerBy):
 		st.withheld(CredentialsWithheld{
 			Attempt: a.Number, Handler: a.Handler, Reason: messages.ReasonHandler, Detail: "no answer in time",
@@ -287,7 +309,7 @@ func (st *step) recovered() {
 // stays so, and answers that were lost in crashes before any was accepted slow
 // down, so that a crash loop does not guess passwords (CHA-15).
 func (st *step) recoveryDelay() time.Duration {
-	s, p, jitter := st.state, st.policy, st.in.Jitter
+	s, p, jitter := &st.state, &st.policy, st.in.Jitter
 	wait := time.Duration(jitter * float64(recoverySpread))
 	if left := s.Binding.Until.Sub(st.in.Now); s.Bound() && left > 2*recoveryQuiet {
 		wait = recoveryQuiet + time.Duration(jitter*float64(min(left-2*recoveryQuiet, recoveryQuiet)))

@@ -54,7 +54,7 @@ func (st *step) askingTime() time.Duration {
 }
 
 func (st *step) ask(status uint32, rejected bool) {
-	a := st.state.Attempt
+	a := &st.state.Attempt
 	st.do(AskCredentials{Attempt: a.Number, Handler: a.Handler, Status: status, Rejected: rejected})
 }
 
@@ -62,7 +62,7 @@ func (st *step) ask(status uint32, rejected bool) {
 // is asked is part of the state; for the DigestActor, of which nothing is
 // recorded, the host takes one answer per question.
 func (st *step) waitsFor(handler string) bool {
-	a := st.state.Attempt
+	a := &st.state.Attempt
 	return len(a.Answers) > 0 && handler == a.Handler && (handler == messages.DigestHandler || !a.AnswerBy.IsZero())
 }
 

@@ -37,14 +37,11 @@ func (st *step) attempt(purpose messages.AttemptPurpose, round uint32, answers [
 	if st.state.CSeq >= maxCSeq {
 		st.newCallID() // GEN-05: never a wrap
 	}
-	e := &messages.AttemptStarted{
-		Attempt:   st.state.Attempt.Number + 1,
-		Purpose:   purpose,
-		Cseq:      st.state.CSeq + 1,
-		Round:     round,
-		Answers:   answers,
-		GuardAtMs: messages.ToMS(st.in.Now.Add(st.policy.guard())),
-	}
+	event, e := messages.NewAttemptStarted()
+	e.Attempt, e.Purpose, e.Round = st.state.Attempt.Number+1, purpose, round
+	e.Cseq = st.state.CSeq + 1
+	e.Answers = answers
+	e.GuardAtMs = messages.ToMS(st.in.Now.Add(st.policy.guard()))
 	if purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
 		e.ExpiresSeconds = st.wantedSeconds()
 	}
@@ -53,7 +50,7 @@ func (st *step) attempt(purpose messages.AttemptPurpose, round uint32, answers [
 		e.AnswerByMs = st.answerBy(e.Handler)
 		e.GuardAtMs += st.askingTime().Milliseconds()
 	}
-	st.record(e)
+	st.recordEvent(event)
 }
 
 // wantedSeconds is the expiry to ask for: the profile's, else the registrar's,
@@ -72,7 +69,7 @@ func (st *step) newCallID() {
 // failed ends the chain; the next attempt waits by RFC 5626 §4.5. retryAfter
 // is negative when the peer named none.
 func (st *step) failed(status uint32, reason messages.Reason, retryAfter time.Duration) {
-	p := st.policy
+	p := &st.policy
 	base := p.retryBase()
 	if reason == messages.ReasonHandler && st.state.Bound() {
 		base = min(base, handlerRetry)
@@ -94,7 +91,7 @@ func (st *step) failed(status uint32, reason messages.Reason, retryAfter time.Du
 // (ERR-07). A fetch halts nothing but for wrong credentials: that a registrar
 // lists no bindings says nothing about ours.
 func (st *step) halted(status uint32, reason messages.Reason, retryAfter time.Duration) {
-	p := st.policy
+	p := &st.policy
 	if st.state.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH && reason != messages.ReasonRejectedCredentials {
 		st.failed(status, reason, retryAfter)
 		return

@@ -53,7 +53,7 @@ var configurationErrors = []int{404, 405, 410, 413, 414, 415, 416, 421, 439, 482
 var temporaryErrors = []int{408, 430, 480, 486, 487, 491}
 
 func (st *step) success(cmd ResponseReceived) {
-	a, r := st.state.Attempt, cmd.Response
+	a, r := &st.state.Attempt, cmd.Response
 	switch a.Purpose {
 	case messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH:
 		st.record(&messages.BindingsFetched{Attempt: a.Number, Contacts: uint32(len(r.Contacts))})
@@ -67,7 +67,7 @@ func (st *step) success(cmd ResponseReceived) {
 
 // granted judges a 2xx to a registration (REG-11 to REG-17).
 func (st *step) granted(cmd ResponseReceived) {
-	a, r := st.state.Attempt, cmd.Response
+	a, r := &st.state.Attempt, cmd.Response
 	if st.policy.RequireProof && cmd.Proof != "verified" {
 		st.failed(uint32(r.Status), messages.ReasonProof, -1)
 		return
@@ -84,15 +84,12 @@ func (st *step) granted(cmd ResponseReceived) {
 		return
 	}
 	granted = min(granted, st.policy.maxGranted())
-	e := &messages.BindingGranted{
-		Attempt:        a.Number,
-		Status:         uint32(r.Status),
-		GrantedSeconds: uint32(granted / time.Second),
-		UntilMs:        messages.ToMS(st.in.Now.Add(granted)),
-		RefreshAtMs:    messages.ToMS(st.in.Now.Add(refreshAfter(granted, st.policy.refreshFloor(), st.in.Jitter))),
-		ServiceRoute:   r.ServiceRoute,
-		Proof:          cmd.Proof,
-	}
+	event, e := messages.NewBindingGranted()
+	e.Attempt, e.Status = a.Number, uint32(r.Status)
+	e.GrantedSeconds = uint32(granted / time.Second)
+	e.UntilMs = messages.ToMS(st.in.Now.Add(granted))
+	e.RefreshAtMs = messages.ToMS(st.in.Now.Add(refreshAfter(granted, st.policy.refreshFloor(), st.in.Jitter)))
+	e.ServiceRoute, e.Proof = r.ServiceRoute, cmd.Proof
 	if len(a.Answers) > 0 { // AIN-06: only for a request that had credentials
 		for _, info := range r.AuthInfo {
 			if info.NextNonce != "" {
@@ -100,14 +97,17 @@ func (st *step) granted(cmd ResponseReceived) {
 			}
 		}
 	}
-	st.record(e)
+	st.recordEvent(event)
 }
 
 // challenged: 401 and 407 (RFC 3261 §22.2, §22.3).
 func (st *step) challenged(r *messages.SIPResponse) {
-	a, status := st.state.Attempt, uint32(r.Status)
-	j := challenge.Judge(st.challengePolicy(), st.state.Challenge, r.Challenges, a.Answers, a.Round, a.Continues)
-	st.record(&messages.ChallengeReceived{Attempt: a.Number, Status: status, Challenges: j.Recorded})
+	a, status := &st.state.Attempt, uint32(r.Status)
+	j, learned := challenge.JudgeAndLearn(st.challengePolicy(), st.state.Challenge, r.Challenges, a.Answers, a.Round, a.Continues)
+	event, e := messages.NewChallengeReceived()
+	e.Attempt, e.Status, e.Challenges = a.Number, status, j.Recorded
+	st.note(event)
+	st.state.challenged(e, learned) // as Apply does, which takes the challenges apart once more
 	switch j.Verdict {
 	case challenge.Refused, challenge.Nothing:
 		st.halted(status, j.Reason, r.RetryAfter)

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/sipmuster/muster/actors/challenge"
@@ -118,48 +119,74 @@ func (c *codec) attempt(a *Attempt, realms []challenge.Realm) {
 	c.answers(&a.Answers, realms)
 }
 
+const (
+	realmPinned = 1 << iota
+	realmCached
+	realmSpace // the lowest bit of the space
+)
+
 func (c *codec) realms(list *[]challenge.Realm) {
 	n := len(*list)
 	if !c.counted(&n) {
 		return
 	}
 	if c.reading {
-		*list = make([]challenge.Realm, n)
+		*list = c.readRealms(n)
+		return
 	}
-	const pinned, cached, spaceShift = 1, 2, 2
 	for i := range *list {
 		r := &(*list)[i]
-		if c.reading {
-			flags := c.uvarint()
-			r.Pinned, r.Cached, r.Space = flags&pinned != 0, flags&cached != 0, messages.Space(int32(flags>>spaceShift))
-			r.Name = c.readText()
-			r.Raws = make([]string, c.uvarint())
-			for j := range r.Raws {
-				r.Raws[j] = c.readChallenge()
-			}
-			if len(r.Raws) == 0 {
-				r.Raws = nil
-			}
-			r.Count, r.Answered, r.Strongest = uint32(c.uvarint()), uint32(c.uvarint()), uint32(c.uvarint())
-			continue
-		}
-		flags := uint64(uint32(r.Space)) << spaceShift
+		flags := uint64(uint32(r.Space)) * realmSpace
 		if r.Pinned {
-			flags |= pinned
+			flags |= realmPinned
 		}
 		if r.Cached {
-			flags |= cached
+			flags |= realmCached
 		}
 		c.putUvarint(flags)
 		c.putText(r.Name, true)
+		c.putUvarint(uint64(r.Count))
+		c.putUvarint(uint64(r.Answered))
+		c.putUvarint(uint64(r.Strongest))
 		c.putUvarint(uint64(len(r.Raws)))
 		for _, raw := range r.Raws {
 			c.putChallenge(raw)
 		}
-		c.putUvarint(uint64(r.Count))
-		c.putUvarint(uint64(r.Answered))
-		c.putUvarint(uint64(r.Strongest))
 	}
+}
+
+func (c *codec) readRealms(n int) []challenge.Realm {
+	var list []challenge.Realm
+	var raws []string
+	if n == 1 { // the usual state, in one piece of memory
+		room := new(struct {
+			realm [1]challenge.Realm
+			raw   [1]string
+		})
+		list, raws = room.realm[:], room.raw[:]
+	} else {
+		list = make([]challenge.Realm, n)
+	}
+	for i := range list {
+		r := &list[i]
+		flags := c.uvarint()
+		r.Pinned, r.Cached = flags&realmPinned != 0, flags&realmCached != 0
+		r.Space = messages.Space(int32(flags / realmSpace))
+		r.Name = c.readText()
+		r.Count, r.Answered, r.Strongest = uint32(c.uvarint()), uint32(c.uvarint()), uint32(c.uvarint())
+		switch n := int(c.uvarint()); {
+		case n == 0:
+			continue
+		case n == len(raws):
+			r.Raws = raws
+		default:
+			r.Raws = make([]string, n)
+		}
+		for j := range r.Raws {
+			r.Raws[j] = c.readChallenge()
+		}
+	}
+	return list
 }
 
 // answers names a realm that is known by its place: place 0 stands for one
@@ -169,36 +196,34 @@ func (c *codec) answers(list *[]*messages.NonceCount, realms []challenge.Realm) 
 	if !c.counted(&n) {
 		return
 	}
-	if !c.reading {
-		for _, a := range *list {
-			place := 0
-			for i := range realms {
-				if realms[i].Space == a.GetSpace() && realms[i].Name == a.GetRealm() {
-					place = i + 1
-					break
-				}
-			}
-			c.putUvarint(uint64(place))
-			if place == 0 {
-				c.putUvarint(uint64(uint32(a.GetSpace())))
-				c.putText(a.GetRealm(), true)
-			}
-			c.putUvarint(uint64(a.GetCount()))
-		}
+	if c.reading {
+		*list = c.readAnswers(n, realms)
 		return
 	}
-	*list = make([]*messages.NonceCount, n)
-	counts := make([]messages.NonceCount, n)
-	for i := range counts {
-		a := &counts[i]
+	for _, a := range *list {
+		place := 1 + slices.IndexFunc(realms, func(r challenge.Realm) bool {
+			return r.Space == a.GetSpace() && r.Name == a.GetRealm()
+		})
+		c.putUvarint(uint64(place))
+		if place == 0 {
+			c.putUvarint(uint64(uint32(a.GetSpace())))
+			c.putText(a.GetRealm(), true)
+		}
+		c.putUvarint(uint64(a.GetCount()))
+	}
+}
+
+func (c *codec) readAnswers(n int, realms []challenge.Realm) []*messages.NonceCount {
+	list := messages.NewNonceCounts(n)
+	for _, a := range list {
 		if place := c.uvarint(); place > 0 {
 			a.Space, a.Realm = realms[place-1].Space, realms[place-1].Name
 		} else {
 			a.Space, a.Realm = messages.Space(int32(c.uvarint())), c.readText()
 		}
 		a.Count = uint32(c.uvarint())
-		(*list)[i] = a
 	}
+	return list
 }
 
 func (c *codec) time(t *time.Time) {

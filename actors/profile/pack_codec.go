@@ -170,31 +170,35 @@ func (c *codec) putInline(s string) {
 
 // putHex packs an even number of lower-case hexadecimal digits.
 func (c *codec) putHex(s string) bool {
-	if len(s) < 4 || len(s)%2 != 0 {
+	var room [64]byte
+	n := len(s) / 2
+	if n < 2 || n > len(room) || len(s)%2 != 0 {
 		return false
 	}
-	for i := range len(s) {
-		if digit(s[i]) > 0xf {
+	for i := range n {
+		high, low := digits[s[2*i]], digits[s[2*i+1]]
+		if high|low > 0xf {
 			return false
 		}
+		room[i] = high<<4 | low
 	}
-	c.putForm(formHex, uint64(len(s)/2))
-	for i := 0; i < len(s); i += 2 {
-		c.putByte(digit(s[i])<<4 | digit(s[i+1]))
-	}
+	c.putForm(formHex, uint64(n))
+	c.putBytes(room[:n])
 	c.made += len(s)
 	return true
 }
 
-func digit(b byte) byte {
-	switch {
-	case '0' <= b && b <= '9':
-		return b - '0'
-	case 'a' <= b && b <= 'f':
-		return b - 'a' + 10
+// digits are the values of lower-case hexadecimal digits; other bytes are
+// above 15.
+var digits = func() (table [256]byte) {
+	for i := range table {
+		table[i] = 0xff
 	}
-	return 0xff
-}
+	for i, digit := range "0123456789abcdef" {
+		table[digit] = byte(i)
+	}
+	return table
+}()
 
 // putToken packs a text that a server chose at random.
 func (c *codec) putToken(s string) {
@@ -219,9 +223,7 @@ func (c *codec) putBase64(s string) bool {
 		return false
 	}
 	c.putForm(formOther, otherBase64+uint64(groups))
-	for _, b := range room[:3*groups] {
-		c.putByte(b)
-	}
+	c.putBytes(room[:3*groups])
 	c.made += len(s)
 	return true
 }
@@ -362,6 +364,14 @@ func (c *codec) putString(s string) {
 	c.end += n
 	if n < len(s) {
 		c.more = append(c.more, s[n:]...)
+	}
+}
+
+func (c *codec) putBytes(b []byte) {
+	n := copy(c.room[c.end:], b)
+	c.end += n
+	if n < len(b) {
+		c.more = append(c.more, b[n:]...)
 	}
 }
 

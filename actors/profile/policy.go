@@ -72,29 +72,29 @@ const (
 	freeInterruptions = 3
 )
 
-func (p Policy) expires() time.Duration       { return or(p.Expires, time.Hour) }
-func (p Policy) maxGranted() time.Duration    { return or(p.MaxGranted, 7*day) }
-func (p Policy) maxMinExpires() time.Duration { return or(p.MaxMinExpires, 7*day) }
-func (p Policy) refreshFloor() time.Duration  { return or(p.RefreshFloor, 5*time.Second) }
-func (p Policy) retryBase() time.Duration     { return or(p.RetryBase, 30*time.Second) }
-func (p Policy) retryMax() time.Duration      { return or(p.RetryMax, 1800*time.Second) }
-func (p Policy) haltBase() time.Duration      { return or(p.HaltBase, time.Hour) }
-func (p Policy) haltMax() time.Duration       { return or(p.HaltMax, day) }
-func (p Policy) maxRetryAfter() time.Duration { return or(p.MaxRetryAfter, time.Hour) }
-func (p Policy) guard() time.Duration         { return or(p.Guard, 120*time.Second) }
+func (p *Policy) expires() time.Duration       { return or(p.Expires, time.Hour) }
+func (p *Policy) maxGranted() time.Duration    { return or(p.MaxGranted, 7*day) }
+func (p *Policy) maxMinExpires() time.Duration { return or(p.MaxMinExpires, 7*day) }
+func (p *Policy) refreshFloor() time.Duration  { return or(p.RefreshFloor, 5*time.Second) }
+func (p *Policy) retryBase() time.Duration     { return or(p.RetryBase, 30*time.Second) }
+func (p *Policy) retryMax() time.Duration      { return or(p.RetryMax, 1800*time.Second) }
+func (p *Policy) haltBase() time.Duration      { return or(p.HaltBase, time.Hour) }
+func (p *Policy) haltMax() time.Duration       { return or(p.HaltMax, day) }
+func (p *Policy) maxRetryAfter() time.Duration { return or(p.MaxRetryAfter, time.Hour) }
+func (p *Policy) guard() time.Duration         { return or(p.Guard, 120*time.Second) }
 
-func (p Policy) answerLimit(handler string) time.Duration {
+func (p *Policy) answerLimit(handler string) time.Duration {
 	return or(p.AnswerLimits[handler], 3*time.Second)
 }
 
-func (p Policy) redirects() int {
+func (p *Policy) redirects() int {
 	if p.Redirects == 0 {
 		return 5
 	}
 	return p.Redirects
 }
 
-func (p Policy) withdrawTries() uint32 {
+func (p *Policy) withdrawTries() uint32 {
 	if p.WithdrawTries == 0 {
 		return 3
 	}

@@ -10,7 +10,17 @@ import (
 
 // Marshal encodes a state as a snapshot.
 func Marshal(s State) ([]byte, error) {
-	b, err := s.proto().MarshalVT()
+	// The parts stand side by side in one place, which the encoder only reads.
+	var (
+		p       messages.ProfileState
+		spec    messages.ProfileSpec
+		attempt messages.AttemptState
+	)
+	s.Spec.fill(&spec)
+	s.Attempt.fill(&attempt)
+	s.fill(&p)
+	p.Spec, p.Attempt = &spec, &attempt
+	b, err := p.MarshalVT()
 	if err != nil {
 		return nil, fmt.Errorf("encode profile state: %w", err)
 	}
@@ -48,30 +58,30 @@ func Fold(snapshot []byte, events []*messages.Envelope) ([]byte, error) {
 	return Marshal(s)
 }
 
-func (s State) proto() *messages.ProfileState {
-	a := s.Attempt
-	p := &messages.ProfileState{
-		Spec: s.Spec.proto(), Source: s.Source, Row: s.Row,
-		Disabled: s.Disabled, Removing: s.Removing, Gone: s.Gone,
-		CallId: s.CallID, FromTag: s.FromTag, Cseq: s.CSeq,
-		BoundUntilMs:   messages.ToMS(s.Binding.Until),
-		GrantedSeconds: uint32(s.Binding.Granted / time.Second),
-		MaybeUntilMs:   messages.ToMS(s.Binding.MaybeUntil),
-		ServiceRoute:   s.Binding.ServiceRoute,
-		Attempt: &messages.AttemptState{
-			Number: a.Number, Open: a.Open, Purpose: a.Purpose, Round: a.Round,
-			ExpiresSeconds: a.ExpiresSeconds, Answers: a.Answers, Handler: a.Handler,
-			GuardAtMs: messages.ToMS(a.GuardAt), Intervals: a.Intervals, Renamed: a.Renamed,
-			Adapted: a.Adapted, Targets: a.Targets,
-			AnswerByMs: messages.ToMS(a.AnswerBy), Continues: a.Continues,
-		},
-		EarlyHandler: s.EarlyHandler,
-		MinSeconds:   s.MinSeconds, NextAtMs: messages.ToMS(s.NextAt), Failures: s.Failures,
-		Halts: s.Halts, Halted: s.Halted, LastStatus: s.LastStatus, Reason: string(s.Reason),
-		Proven: s.Proven, Unproven: s.Unproven, RefreshWanted: s.RefreshWanted, Dropped: s.Dropped,
-	}
+// fill sets everything but the spec and the attempt.
+func (s *State) fill(p *messages.ProfileState) {
+	p.Source, p.Row = s.Source, s.Row
+	p.Disabled, p.Removing, p.Gone = s.Disabled, s.Removing, s.Gone
+	p.CallId, p.FromTag, p.Cseq = s.CallID, s.FromTag, s.CSeq
+	p.BoundUntilMs = messages.ToMS(s.Binding.Until)
+	p.GrantedSeconds = uint32(s.Binding.Granted / time.Second)
+	p.MaybeUntilMs = messages.ToMS(s.Binding.MaybeUntil)
+	p.ServiceRoute = s.Binding.ServiceRoute
+	p.EarlyHandler = s.EarlyHandler
+	p.MinSeconds, p.NextAtMs = s.MinSeconds, messages.ToMS(s.NextAt)
+	p.Failures, p.Halts, p.Halted = s.Failures, s.Halts, s.Halted
+	p.LastStatus, p.Reason = s.LastStatus, string(s.Reason)
+	p.Proven, p.Unproven = s.Proven, s.Unproven
+	p.RefreshWanted, p.Dropped = s.RefreshWanted, s.Dropped
 	p.Realms = s.Challenge.Proto()
-	return p
+}
+
+func (a *Attempt) fill(p *messages.AttemptState) {
+	p.Number, p.Open, p.Purpose, p.Round = a.Number, a.Open, a.Purpose, a.Round
+	p.ExpiresSeconds, p.Answers, p.Handler = a.ExpiresSeconds, a.Answers, a.Handler
+	p.GuardAtMs, p.AnswerByMs = messages.ToMS(a.GuardAt), messages.ToMS(a.AnswerBy)
+	p.Intervals, p.Renamed, p.Adapted = a.Intervals, a.Renamed, a.Adapted
+	p.Targets, p.Continues = a.Targets, a.Continues
 }
 
 func fromProto(p *messages.ProfileState) State {

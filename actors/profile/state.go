@@ -120,22 +120,22 @@ type Attempt struct {
 }
 
 // Exists tells whether the profile is declared.
-func (s State) Exists() bool { return s.Spec.AOR != "" && !s.Gone }
+func (s *State) Exists() bool { return s.Spec.AOR != "" && !s.Gone }
 
 // Wanted tells whether the profile shall be registered.
-func (s State) Wanted() bool {
+func (s *State) Wanted() bool {
 	return s.Exists() && !s.Disabled && !s.Removing && s.Spec.Register
 }
 
 // Bound tells whether the registrar is known to hold our binding.
-func (s State) Bound() bool { return !s.Binding.Until.IsZero() }
+func (s *State) Bound() bool { return !s.Binding.Until.IsZero() }
 
 // MayBeBound tells whether the registrar may hold a binding of ours.
-func (s State) MayBeBound() bool { return s.Bound() || !s.Binding.MaybeUntil.IsZero() }
+func (s *State) MayBeBound() bool { return s.Bound() || !s.Binding.MaybeUntil.IsZero() }
 
 // LapseAt is when a binding ends, or the doubt whether one exists; zero when
 // there is neither.
-func (s State) LapseAt() time.Time {
+func (s *State) LapseAt() time.Time {
 	if s.Bound() {
 		return s.Binding.Until
 	}
@@ -144,7 +144,7 @@ func (s State) LapseAt() time.Time {
 
 // Due tells whether an attempt shall be made, for what, and from when on; a
 // zero time means at once.
-func (s State) Due() (purpose messages.AttemptPurpose, at time.Time, ok bool) {
+func (s *State) Due() (purpose messages.AttemptPurpose, at time.Time, ok bool) {
 	switch {
 	case s.Attempt.Open || !s.Exists():
 		return 0, time.Time{}, false
@@ -164,7 +164,7 @@ func (s State) Due() (purpose messages.AttemptPurpose, at time.Time, ok bool) {
 
 // WakeAt is when the profile must be woken next if nothing happens before, and
 // ok false when never. A zero time means at once.
-func (s State) WakeAt() (at time.Time, ok bool) {
+func (s *State) WakeAt() (at time.Time, ok bool) {
 	if s.Attempt.Open {
 		at, ok = s.Attempt.GuardAt, true
 		if by := s.Attempt.AnswerBy; !by.IsZero() && by.Before(at) {
@@ -180,7 +180,7 @@ func (s State) WakeAt() (at time.Time, ok bool) {
 }
 
 // Status is the state that the API shows (design §9).
-func (s State) Status() string {
+func (s *State) Status() string {
 	switch {
 	case !s.Exists():
 		return ""

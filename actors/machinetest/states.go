@@ -30,16 +30,23 @@ func (f *faults) checkPacked(m *Machine, s profile.State) {
 	for _, id := range []string{"sip:alice@example.test", "alice", ""} {
 		for _, w := range []*profile.Words{m.Words, inline} {
 			back, v := w.Unpack(id, w.Pack(id, version, s))
-			if v != version || !SameState(s, back) {
+			if v != version || !sameState(s, back) {
 				f.add("I1: packed under the id %q at version %d, another state comes back at %d", id, version, v)
 			}
 		}
 	}
 }
 
-// SameState compares two states field by field. An empty slice and none mean
+// checkPromise is I1 for the state that a decision names.
+func (f *faults) checkPromise(cmd profile.Command, d profile.Decision, folded profile.State) {
+	if !sameState(d.State, folded) {
+		f.add("I1: %T promises another state than its events give", cmd)
+	}
+}
+
+// sameState compares two states field by field. An empty slice and none mean
 // the same.
-func SameState(a, b profile.State) bool {
+func sameState(a, b profile.State) bool {
 	if !slices.EqualFunc(a.Attempt.Answers, b.Attempt.Answers, func(x, y *messages.NonceCount) bool {
 		return x.GetSpace() == y.GetSpace() && x.GetRealm() == y.GetRealm() && x.GetCount() == y.GetCount()
 	}) {
