@@ -252,7 +252,7 @@ func (f *Farm) drain(ctx context.Context) {
 func (f *Farm) withdrawAll(ctx context.Context) {
 	var bound []string
 	err := f.visitAll(ctx, func(e *entry) {
-		if e.state().MayBeBound() {
+		if state := e.state(); state.MayBeBound() {
 			bound = append(bound, e.id)
 		}
 	})

@@ -228,7 +228,8 @@ func (f *Farm) Vacant(ctx context.Context, id string) error {
 		done := make(chan struct{})
 		f.root.Send(f.shardOf(id), &visitOne{id: id, done: done, f: func(e *entry) {
 			if e != nil {
-				exists = e.state().Exists()
+				state := e.state()
+				exists = state.Exists()
 				leaving = !exists && e.child != nil
 			}
 		}})

@@ -23,8 +23,7 @@ type givenNonce struct{ nonce, profile string }
 func (n *nonces) note(registrar, profile string, e *messages.ChallengeReceived) bool {
 	given := givenNonce{profile: profile}
 	for _, c := range e.GetChallenges() {
-		if parsed, err := challenge.Parse(c.GetRaw()); err == nil && parsed.Nonce() != "" {
-			given.nonce = parsed.Nonce()
+		if given.nonce = challenge.NonceOf(c.GetRaw()); given.nonce != "" {
 			break
 		}
 	}

@@ -165,7 +165,7 @@ func (a *profileActor) handle(ctx actor.Context, command profile.Command) messag
 		a.farm.observer.Dropped(decision.Dropped)
 	}
 	if len(decision.Events) > 0 {
-		a.record(now, decision.Events)
+		a.record(now, &decision)
 	}
 	for _, e := range decision.Effects {
 		a.perform(ctx, e)
@@ -185,15 +185,15 @@ func needsToken(s profile.State, command profile.Command) bool {
 // record makes the events durable and then part of the state. An append that
 // fails leaves the outcome unknown, so the actor fails too and its successor
 // reads the journal.
-func (a *profileActor) record(now time.Time, events []*messages.ProfileEvent) {
-	old, next := &a.state, &versioned{state: a.state, version: a.version + uint64(len(events))}
+func (a *profileActor) record(now time.Time, decision *profile.Decision) {
+	events := decision.Events
+	old, next := &a.state, &versioned{state: decision.State, version: a.version + uint64(len(events))}
 	bound := old.Binding.Until
 	if err := a.farm.journal.Append(context.Background(), a.stream, a.version, now, events...); err != nil {
 		panic(fmt.Errorf("append: %w", err))
 	}
 	durable := time.Now()
 	for _, e := range events {
-		next.state = profile.Apply(next.state, e)
 		if e.GetAttemptStarted() != nil {
 			a.mutations, a.proofs = nil, nil // an answer is for one request (S-22)
 		}

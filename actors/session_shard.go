@@ -57,10 +57,13 @@ func (s *shardActor) receiveSession(ctx actor.Context) {
 // place begins a call of ours.
 func (s *shardActor) place(ctx actor.Context, p *placement) error {
 	e, declared := s.entries[p.request.Profile]
-	if !declared || !e.state().Exists() {
+	var state profile.State
+	if declared {
+		state = e.state()
+	}
+	if !state.Exists() {
 		return fmt.Errorf("profile %q: %w", p.request.Profile, ErrNotFound)
 	}
-	state := e.state()
 	r, known := s.farm.registrar(state.Spec.Registrar)
 	switch {
 	case state.Removing:

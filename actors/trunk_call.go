@@ -123,7 +123,7 @@ func (x *contactIndex) known(user string) []contact {
 	defer s.mu.RUnlock()
 	var found []contact
 	for _, c := range s.users[user] {
-		if c.state().Exists() {
+		if state := c.state(); state.Exists() {
 			found = append(found, c)
 		}
 	}

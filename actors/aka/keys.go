@@ -39,7 +39,10 @@ func KeysFromOPc(k, opc []byte) (Keys, error) {
 }
 
 // Empty tells whether there are no keys.
-func (k Keys) Empty() bool { return k == Keys{} }
+func (k Keys) Empty() bool { return k.k.Empty() && k.opc.Empty() }
+
+// Equal tells whether two are the keys of one USIM.
+func (k Keys) Equal(other Keys) bool { return k.k.Equal(other.k) && k.opc.Equal(other.opc) }
 
 // ID names the USIM without telling its keys. Two subscribers with the same
 // keys are one USIM with one set of sequence numbers: several public identities

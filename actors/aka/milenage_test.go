@@ -85,7 +85,7 @@ func TestMilenageVectors(t *testing.T) {
 		t.Run(v.Name, func(t *testing.T) {
 			k := v.keys(t)
 			fromOP, err := aka.KeysFromOP(unhex(v.K), unhex(v.Op))
-			if err != nil || fromOP != k || fromOP.ID() != k.ID() {
+			if err != nil || !fromOP.Equal(k) || fromOP.ID() != k.ID() {
 				t.Errorf("OPc from OP: %v", err)
 			}
 			r := aka.Rand(unhex(v.Rand))

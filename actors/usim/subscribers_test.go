@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -33,11 +34,11 @@ func TestReadSubscribers(t *testing.T) {
 		{Profile: "alice", IMPI: impi, Keys: keys(t), V2Only: true},
 		{Profile: "bob, the other", Keys: keys(t)},
 	}
-	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	short, err := usim.ReadSubscribers(write(t, "k,opc,profile\n"+keyK+","+keyOPc+",alice"))
-	if err != nil || len(short) != 1 || short[0].Keys != keys(t) {
+	if err != nil || len(short) != 1 || !short[0].Keys.Equal(keys(t)) {
 		t.Errorf("%v, %v", short, err)
 	}
 }
