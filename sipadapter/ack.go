@@ -17,15 +17,19 @@ func (a *Adapter) Ack(req *messages.SIPRequest) {
 	lost := func(f failure) {
 		a.log.Debug("an ACK was not sent", "reason", string(f.reason), "error", f.detail)
 	}
-	hop, fault := a.admit(req, ackMethod)
+	c := &course{a: a, req: req}
+	hop, fault := c.admit(ackMethod)
 	if fault != (failure{}) {
 		lost(fault)
 		return
 	}
-	c := &course{a: a, req: req}
-	a.resolver.find(hop, func(p plan, err error) {
+	a.resolver.find(hop.nextHop, func(p plan, err error) {
 		defer a.stats.pending.Add(-1)
-		if _, fault := c.chart(p, err); fault != (failure{}) {
+		fault := c.chart(p, err)
+		if fault == (failure{}) {
+			_, fault = c.write()
+		}
+		if fault != (failure{}) {
 			lost(fault)
 			return
 		}
@@ -54,8 +58,9 @@ func (c *course) sendOnce() bool {
 		if over != t.transport && c.a.streams.refusing(t.addr) {
 			over = transportUDP // GEN-11
 		}
-		tx, err := c.transaction(t, over, c.a.entropy.branch())
-		if err == nil && tx.wire.send(tx.packet) == nil {
+		var tx transaction
+		err := c.transaction(&tx, t, over, c.a.entropy.branch())
+		if err == nil && tx.wire.send(c.template.packet(over, tx.sentBy, tx.key)) == nil {
 			c.a.countRequest(c.req.Method)
 			return true
 		}

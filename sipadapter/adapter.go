@@ -36,11 +36,17 @@ type Adapter struct {
 	avoid    *avoidance
 	streams  *streams
 	egress   egress
-	replies  *rate.Limiter
-	tagSeed  maphash.Seed
-	allowed  map[netip.Addr]bool
-	dropLog  dropLog
-	seams    seams
+	hops     cache[string, *hop]
+	lastHop  atomic.Pointer[hop]
+	reaches  cache[target, *reach]
+	// lastReach is one of reaches.
+	lastReach atomic.Pointer[reach]
+	routes    cache[string, string]
+	replies   *rate.Limiter
+	tagSeed   maphash.Seed
+	allowed   map[netip.Addr]bool
+	dropLog   dropLog
+	seams     seams
 
 	// Set by Start, constant afterwards.
 	sockets   []*udpSocket
@@ -65,6 +71,8 @@ type seams struct {
 	listenUDP func(netip.AddrPort) (packetConn, netip.AddrPort, error)
 	listenTCP func(netip.AddrPort) (net.Listener, error)
 	dial      dialer
+	// plain makes a usual REGISTER and its response go the way of all others.
+	plain bool
 }
 
 // New checks the options. Nothing runs until Start.

@@ -64,35 +64,36 @@ func (a *Adapter) listenerFor(t target) listener {
 	return best
 }
 
-// reachedAt is the address that a target is told: the advertised one, or the
-// local address that reaches it (RFC 3261 §18.1.1).
-func (a *Adapter) reachedAt(l listener, t target) hostPort {
-	h := l.told
-	if h.host == "" {
-		h.host = hostOf(a.egress.localFor(t.addr, l.local.Addr()))
-	}
-	return h
-}
-
 // contactFor is our Contact URI for a target. It is decided once per request,
 // by the first choice of RFC 3263: neither failover nor a switch to TCP for
 // size changes it, because it is what the binding is known by, and because
 // RFC 3263 §4.3 wants the request to be identical.
 func (a *Adapter) contactFor(user string, t target) string {
-	return a.contactAt(user, a.listenerFor(t), t)
+	return contactURI(user, a.reachOf(t).contact)
 }
 
 // contactAt is our Contact URI at a listener, as a target is told it.
 func (a *Adapter) contactAt(user string, l listener, t target) string {
-	contact := "sip:"
-	if user != "" {
-		contact += escapeUser(user) + "@"
+	told := l.told
+	if told.host == "" {
+		told.host, _ = a.egress.hostFor(t.addr, l.local.Addr())
 	}
-	contact += a.reachedAt(l, t).String()
-	if l.transport == transportTCP {
-		contact += ";transport=tcp"
+	return contactURI(user, contactHost(told, l.transport))
+}
+
+func contactURI(user, host string) string {
+	if user == "" {
+		return "sip:" + host
 	}
-	return contact
+	return "sip:" + escapeUser(user) + "@" + host
+}
+
+// contactHost is a Contact URI from the host on.
+func contactHost(told hostPort, t transport) string {
+	if t == transportTCP {
+		return told.String() + ";transport=tcp"
+	}
+	return told.String()
 }
 
 // dialFrom is the address to dial from, so that a node with several addresses
@@ -126,25 +127,32 @@ const (
 	maxRoutes = 4_096
 )
 
+// hostFor is the local address that reaches a target, as the host of a URI or
+// Via (RFC 3261 §18.1.1), and how long that is taken for granted.
+func (e *egress) hostFor(to netip.AddrPort, otherwise netip.Addr) (string, time.Time) {
+	local := e.localFor(to, otherwise)
+	return hostOf(local.addr), local.until
+}
+
 // localFor asks the system which address it would send from. Connecting a UDP
 // socket sends nothing.
-func (e *egress) localFor(to netip.AddrPort, otherwise netip.Addr) netip.Addr {
+func (e *egress) localFor(to netip.AddrPort, otherwise netip.Addr) localAddr {
 	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if known, ok := e.known[to.Addr()]; ok && now.Before(known.until) {
-		return known.addr
+		return known
 	}
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
-		return otherwise
+		return localAddr{otherwise, now}
 	}
 	defer func() { _ = conn.Close() }()
 	local, _ := conn.LocalAddr().(*net.UDPAddr)
 	if e.known == nil || len(e.known) >= maxRoutes {
 		e.known = make(map[netip.Addr]localAddr)
 	}
-	found := local.AddrPort().Addr().Unmap()
-	e.known[to.Addr()] = localAddr{found, now.Add(routeTTL)}
+	found := localAddr{local.AddrPort().Addr().Unmap(), now.Add(routeTTL)}
+	e.known[to.Addr()] = found
 	return found
 }

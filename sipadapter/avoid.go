@@ -2,6 +2,7 @@ package sipadapter
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,9 @@ const (
 type avoidance struct {
 	mu    sync.Mutex
 	until map[target]time.Time
+	// some is set while there are any, which is rare: otherwise nobody needs the
+	// lock to know that an address is none of them.
+	some atomic.Bool
 }
 
 func newAvoidance() *avoidance { return &avoidance{until: make(map[target]time.Time)} }
@@ -29,6 +33,9 @@ func newAvoidance() *avoidance { return &avoidance{until: make(map[target]time.T
 // allows tells whether a request may go there. When the time is up the first
 // request that asks becomes the probe, and the others go on passing by.
 func (v *avoidance) allows(t target) bool {
+	if !v.some.Load() {
+		return true
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	until, ok := v.until[t]
@@ -68,12 +75,17 @@ func (v *avoidance) failed(t target, retryAfter time.Duration) {
 	}
 	if _, known := v.until[t]; known || len(v.until) < maxAvoided {
 		v.until[t] = now.Add(min(max(retryAfter, avoidFor), maxAvoidFor))
+		v.some.Store(true)
 	}
 }
 
 // answered forgets what was held against an address.
 func (v *avoidance) answered(t target) {
+	if !v.some.Load() {
+		return
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.until, t)
+	v.some.Store(len(v.until) > 0)
 }

@@ -49,8 +49,8 @@ func check(r *messages.SIPRequest) error {
 	case !challenge.IsFieldValue(r.ContentType) || r.ContentType == "" && len(r.Body) > 0:
 		return fault("malformed Content-Type")
 	}
-	for _, route := range r.Route {
-		if n, ok := parseNameAddr(route); !ok || !challenge.IsFieldValue(route) || !isBracketable(n.uri) {
+	for _, value := range r.Route {
+		if !isRoute(value) {
 			return fault("malformed Route")
 		}
 	}
@@ -60,6 +60,12 @@ func check(r *messages.SIPRequest) error {
 		}
 	}
 	return checkHeaders(r.Headers)
+}
+
+// isRoute tells whether a value can be written as a Route line.
+func isRoute(value string) bool {
+	n, ok := parseNameAddr(value)
+	return ok && challenge.IsFieldValue(value) && isBracketable(n.uri)
 }
 
 // checkInvite finds what only an INVITE can get wrong. Its Contact is where
@@ -144,27 +150,30 @@ func (t template) size(sentBy hostPort) int {
 	return len(t.head) + len("Via: SIP/2.0/UDP ;branch=;rport\r\n") + len(sentBy.String()) + branchLength + len(t.tail)
 }
 
-// packet is what goes on the wire. rport asks for the answer to come back to
-// where the request came from (RFC 3581 §3).
+// packet is what goes on the wire.
 func (t template) packet(over transport, sentBy hostPort, k branchKey) []byte {
 	b := make([]byte, 0, len(t.head)+len(t.tail)+128)
 	b = append(b, t.head...)
-	b = append(b, "Via: SIP/2.0/"...)
+	b = appendVia(b, over, sentBy, k)
+	return append(b, t.tail...)
+}
+
+// appendVia writes the Via line. rport asks for the answer to come back to where
+// the request came from (RFC 3581 §3).
+func appendVia(b []byte, over transport, sentBy hostPort, k branchKey) []byte {
 	if over == transportTCP {
-		b = append(b, "TCP "...)
+		b = append(b, "Via: SIP/2.0/TCP "...)
 	} else {
-		b = append(b, "UDP "...)
+		b = append(b, "Via: SIP/2.0/UDP "...)
 	}
-	b = append(b, sentBy.host...)
-	b = append(b, ':')
+	b = append(append(b, sentBy.host...), ':')
 	b = strconv.AppendUint(b, uint64(sentBy.port), 10)
 	b = append(b, ";branch="...)
 	b = k.appendTo(b)
 	if over == transportUDP {
 		b = append(b, ";rport"...)
 	}
-	b = append(b, "\r\n"...)
-	return append(b, t.tail...)
+	return append(b, "\r\n"...)
 }
 
 // line is one header line of a request.

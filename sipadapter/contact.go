@@ -18,15 +18,20 @@ const (
 	defaultExpires = 3600
 )
 
-// bindings fills in the contacts of a 2xx. Ours is found by URI comparison
-// (REG-11), wherever it stands, and the other contacts have no influence on
-// its expiry (REG-12).
-func bindings(m *message, ours uri, out *messages.SIPResponse) {
+// bindings fills in the contacts of a 2xx. Ours, a well-formed URI, is found by
+// URI comparison (REG-11), wherever it stands, and the other contacts have no
+// influence on its expiry (REG-12).
+func bindings(m *message, ours string, out *messages.SIPResponse) {
 	fallback := uint32(defaultExpires)
 	if value, ok := m.one("expires"); ok {
 		fallback = expiry(value)
 	}
 	for value := range m.all("contact") {
+		if expires, ok := onlyOurs(value, ours, fallback); ok && len(out.Contacts) == 0 {
+			out.Contact, out.ContactExpires = messages.ContactOurs, expires
+			out.Contacts = append(out.Contacts, messages.ContactBinding{URI: ours, Expires: expires})
+			continue
+		}
 		for element := range elements(value) {
 			n, ok := parseNameAddr(element)
 			if !ok {
@@ -36,7 +41,7 @@ func bindings(m *message, ours uri, out *messages.SIPResponse) {
 			if p, ok := parameter(n.params, "expires"); ok {
 				expires = expiry(p)
 			}
-			if u, err := parseURI(n.uri); err == nil && out.Contact == messages.ContactMissing && u.equal(ours) {
+			if out.Contact == messages.ContactMissing && sameURI(n.uri, ours) {
 				out.Contact, out.ContactExpires = messages.ContactOurs, expires
 			}
 			if len(out.Contacts) < maxContacts && challenge.IsFieldValue(n.uri) {
@@ -44,6 +49,32 @@ func bindings(m *message, ours uri, out *messages.SIPResponse) {
 			}
 		}
 	}
+}
+
+// onlyOurs reads a Contact as most registrars write it: ours and its expiry, if
+// any, and nothing else.
+func onlyOurs(value, ours string, fallback uint32) (expires uint32, ok bool) {
+	rest, ok := cutBracketed(value, ours)
+	if !ok || rest == "" {
+		return fallback, ok
+	}
+	seconds, ok := strings.CutPrefix(rest, ";expires=")
+	n, digits := parseDigits(seconds, math.MaxUint32)
+	return uint32(n), ok && digits
+}
+
+// sameURI compares by RFC 3261 §19.1.4 with a well-formed URI that has no
+// parameter twice, so that it equals itself.
+func sameURI(s, wellFormed string) bool {
+	if s == wellFormed {
+		return true
+	}
+	u, err := parseURI(s)
+	if err != nil {
+		return false
+	}
+	v, err := parseURI(wellFormed)
+	return err == nil && u.equal(v)
 }
 
 // expiry reads delta-seconds: malformed counts as 3600, more than 32 bits as

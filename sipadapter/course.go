@@ -21,8 +21,11 @@ var errPending = errors.New("too many requests are pending")
 type course struct {
 	a        *Adapter
 	req      *messages.SIPRequest
-	template template
-	contact  uri
+	usual    bool     // a usual REGISTER, for which there is no template
+	route    string   // of a usual REGISTER
+	template template // everything but the Via
+	contact  string   // our Contact URI
+	reach    *reach   // of the last target
 	left     []target // not tried yet, in the order of RFC 3263
 	tries    int
 	// refused is the best that a target that was left behind had to say.
@@ -36,28 +39,49 @@ type failure struct {
 }
 
 // admit checks a request, counts it as pending and gives its next hop.
-func (a *Adapter) admit(req *messages.SIPRequest, fits func(method string) error) (nextHop, failure) {
+func (c *course) admit(fits func(method string) error) (*hop, failure) {
+	a := c.a
 	if a.state.Load() != stateRunning {
-		return nextHop{}, failure{messages.ReasonTransport, errClosed.Error()}
+		return nil, failure{messages.ReasonTransport, errClosed.Error()}
 	}
-	if err := fits(req.Method); err != nil {
-		return nextHop{}, failure{messages.ReasonConfiguration, err.Error()}
+	if err := fits(c.req.Method); err != nil {
+		return nil, failure{messages.ReasonConfiguration, err.Error()}
 	}
-	if err := check(req); err != nil {
-		return nextHop{}, misfit(err)
+	if !c.isUsual() {
+		if fault := c.check(); fault != (failure{}) {
+			return nil, fault
+		}
 	}
-	if err := mutation.Check(req.Mutations, req.MutableHeaders); err != nil {
-		return nextHop{}, failure{messages.ReasonMutation, err.Error()}
-	}
-	hop, err := parseNextHop(req.NextHop)
+	h, err := a.hopOf(c.req.NextHop)
 	if err != nil {
-		return nextHop{}, misfit(err)
+		return nil, misfit(err)
 	}
 	if a.stats.pending.Add(1) > int64(a.opts.MaxPending) {
 		a.stats.pending.Add(-1)
-		return nextHop{}, failure{messages.ReasonTransport, errPending.Error()}
+		return nil, failure{messages.ReasonTransport, errPending.Error()}
 	}
-	return hop, failure{}
+	return h, failure{}
+}
+
+func (c *course) isUsual() bool {
+	if c.a.seams.plain || !isUsual(c.req, c.a.opts.UserAgent) {
+		return false
+	}
+	c.usual = true
+	if len(c.req.Route) > 0 {
+		c.route, c.usual = c.a.looseRoute(c.req.Route[0])
+	}
+	return c.usual
+}
+
+func (c *course) check() failure {
+	if err := check(c.req); err != nil {
+		return misfit(err)
+	}
+	if err := mutation.Check(c.req.Mutations, c.req.MutableHeaders); err != nil {
+		return failure{messages.ReasonMutation, err.Error()}
+	}
+	return failure{}
 }
 
 // misfit tells what cannot travel here from what cannot travel anywhere.
@@ -68,21 +92,25 @@ func misfit(err error) failure {
 	return failure{messages.ReasonConfiguration, err.Error()}
 }
 
-// chart takes the plan, for which DNS is asked once per request (ERR-11), and
-// writes the request, whose header lines it returns.
-func (c *course) chart(p plan, err error) ([]line, failure) {
+// chart takes the plan, for which DNS is asked once per request (ERR-11).
+func (c *course) chart(p plan, err error) failure {
 	switch {
 	case errors.Is(err, errClosed):
-		return nil, failure{messages.ReasonTransport, err.Error()}
+		return failure{messages.ReasonTransport, err.Error()}
 	case err != nil:
-		return nil, failure{messages.ReasonResolve, err.Error()}
+		return failure{messages.ReasonResolve, err.Error()}
 	}
 	c.left = p.order(c.req.CallID)
-	text := c.a.contactFor(c.req.ContactUser, c.left[0])
-	if c.contact, err = parseURI(text); err != nil {
+	return failure{}
+}
+
+// write writes the request, whose header lines it returns.
+func (c *course) write() ([]line, failure) {
+	c.contact = c.a.contactFor(c.req.ContactUser, c.left[0])
+	if _, err := parseURI(c.contact); err != nil {
 		return nil, failure{messages.ReasonConfiguration, "our Contact: " + err.Error()}
 	}
-	requestURI, lines := requestLines(c.req, text, c.a.opts.UserAgent)
+	requestURI, lines := requestLines(c.req, c.contact, c.a.opts.UserAgent)
 	c.template = serialise(c.req, requestURI, lines)
 	if len(c.template.head)+len(c.template.tail)+256 > maxMessage {
 		return nil, failure{messages.ReasonTooLarge, "request over 65,535 bytes"}
@@ -112,33 +140,31 @@ func (c *course) next() (target, bool) {
 // carrier is the transport to a target: TCP if the request is too large for a
 // datagram (RFC 3261 §18.1.1).
 func (c *course) carrier(t target) transport {
-	if t.transport == transportUDP && c.template.size(c.a.reachedAt(c.a.listenerFor(t), t)) > maxDatagram {
+	if t.transport == transportUDP && !c.usual && c.template.size(c.reachOf(t).sentBy) > maxDatagram {
 		return transportTCP
 	}
 	return t.transport
 }
 
-// transaction makes the transaction of one attempt. Its machine and its report
-// are the caller's. over differs from the target's transport when the size asks
-// for TCP.
-func (c *course) transaction(t target, over transport, k branchKey) (*transaction, error) {
+// transaction fills in the transaction of one attempt, but for its packet. Its
+// machine and its report are the caller's. over differs from the target's
+// transport when the size asks for TCP.
+func (c *course) transaction(tx *transaction, t target, over transport, k branchKey) error {
 	via := target{over, t.addr}
-	w, err := c.a.wireTo(via)
-	if err != nil {
-		return nil, err
+	reach := c.reachOf(via)
+	if tx.wire = reach.wire; tx.wire == nil {
+		w, err := c.a.wireTo(via)
+		if err != nil {
+			return err
+		}
+		tx.wire = w
 	}
-	tx := &transaction{
-		key:     k,
-		method:  c.req.Method,
-		cseq:    c.req.CSeq,
-		callID:  c.req.CallID,
-		fromTag: c.req.FromTag,
-		sentBy:  c.a.reachedAt(c.a.listenerFor(via), via),
-		wire:    w,
-		resent:  c.req.Retransmitted,
-	}
-	tx.packet = c.template.packet(over, tx.sentBy, k)
-	return tx, nil
+	tx.key = k
+	tx.method, tx.cseq = c.req.Method, c.req.CSeq
+	tx.callID, tx.fromTag = c.req.CallID, c.req.FromTag
+	tx.sentBy = reach.sentBy
+	tx.resent = c.req.Retransmitted
+	return nil
 }
 
 func (a *Adapter) wireTo(t target) (wire, error) {
@@ -151,10 +177,12 @@ func (a *Adapter) wireTo(t target) (wire, error) {
 	return nil, errors.New("no UDP listener can reach the target")
 }
 
-// response translates a response to the request.
-func (c *course) response(r result) *messages.SIPResponse {
+// response translates a response from a target to the request.
+func (c *course) response(t target, r result) *messages.SIPResponse {
 	response := translate(r.response, c.contact)
-	response.Source = r.from.String()
+	if response.Source = c.reachOf(t).source; r.from != t.addr {
+		response.Source = r.from.String()
+	}
 	if c.req.Method != "REGISTER" {
 		response.Dialog = dialogInfo(r.response)
 	}

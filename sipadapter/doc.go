@@ -4,12 +4,14 @@
 //
 // # What it owns
 //
-//   - The sockets. UDP: one reader per listener, in order, 65,535-byte buffer.
-//     TCP: one connection per target shared by all profiles, a writer that
-//     coalesces, and bounded inbound connections.
+//   - The sockets. UDP: one reader per listener, in order, for datagrams of any
+//     size, on Linux several per system call. TCP: one connection per target
+//     shared by all profiles, a writer that coalesces, and bounded inbound
+//     connections.
 //   - The client transactions (RFC 3261 §17.1, RFC 6026): a table of 64 shards
 //     keyed by our own random branch, one heap of deadlines and one runtime
-//     timer per shard.
+//     timer per shard. Of a REGISTER that has its answer nothing is kept but the
+//     branch, until Timer K ends.
 //   - Finding the server (RFC 3263) with a cache, failover and a memory for
 //     silent addresses.
 //   - Serialising requests, with a second check of what an authenticator wants
@@ -44,6 +46,7 @@
 //
 //	Send (exchange.go), Invite (invitation.go), Ack (ack.go)
 //	  course.go             checks the request, asks resolve.go for targets
+//	  reach.go              how a target is reached, and what it is told
 //	  build.go, mutate.go   everything below the Via line, once
 //	  table.go              one transaction per attempt: new branch, same request
 //	    noninvite.go        timers E, F and K as a pure machine
@@ -52,6 +55,12 @@
 //	receive.go              the answer is matched and checked
 //	  translate.go          ... and becomes a messages.SIPResponse
 //	exchange.go, invitation.go report it, or go to the next target
+//
+// A REGISTER that needs no care, as nearly all do, goes a shorter way: register.go
+// writes it straight into a buffer, and writes it again to send it again; scan.go
+// reads the response in one pass, and echo.go matches what the server copied. In
+// any doubt they leave a message to the files above, and agree_test.go compares
+// the two ways.
 //
 // How a request from outside travels:
 //
@@ -64,7 +73,7 @@
 //
 // # sipgo
 //
-// Message parsing is sipgo's (message.go). Its transports and transactions are
+// Message parsing is sipgo's (message.go), but for what scan.go reads. Its transports and transactions are
 // not used: the UDP listener keeps every source address for ever, stops at the
 // first read error and reads 32 KB; responses may overtake each other; requests
 // over 1,300 bytes fail. Its stream parser is replaced by framing.go, because

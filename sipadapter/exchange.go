@@ -14,6 +14,22 @@ type exchange struct {
 	course
 	done func(messages.SIPOutcome)
 	sent time.Time
+	only [1]target // left, when there is one target
+	// first is the first attempt, and for most requests the only one.
+	first attempt
+}
+
+// attempt is one transaction of an exchange.
+type attempt struct {
+	transaction
+	timers   nonInvite
+	exchange *exchange
+	target   target
+	over     transport // TCP to a UDP target if the size asks for it
+	began    time.Time
+	// before is what exchange.sent was.
+	before   time.Time
+	from, to string // of a usual REGISTER
 }
 
 // Send starts a client transaction for any request but INVITE, ACK and CANCEL,
@@ -21,13 +37,18 @@ type exchange struct {
 // from this one, with no lock held, and must not block. The request must not be
 // changed until then.
 func (a *Adapter) Send(req *messages.SIPRequest, done func(messages.SIPOutcome)) {
-	hop, fault := a.admit(req, nonInviteMethod)
-	if fault != (failure{}) {
-		go done(messages.SIPOutcome{Failure: fault.reason, Detail: fault.detail})
-		return
-	}
 	e := &exchange{course: course{a: a, req: req}, done: done}
-	a.resolver.find(hop, e.begin)
+	hop, fault := e.admit(nonInviteMethod)
+	switch {
+	case fault != (failure{}):
+		go done(messages.SIPOutcome{Failure: fault.reason, Detail: fault.detail})
+	case hop.numeric:
+		e.only[0] = hop.target
+		e.left = e.only[:]
+		e.depart()
+	default:
+		a.resolver.find(hop.nextHop, e.begin)
+	}
 }
 
 // nonInviteMethod refuses the methods whose transactions follow other rules
@@ -41,9 +62,25 @@ func nonInviteMethod(method string) error {
 }
 
 func (e *exchange) begin(p plan, err error) {
-	if _, fault := e.chart(p, err); fault != (failure{}) {
+	if fault := e.chart(p, err); fault != (failure{}) {
 		e.end(messages.SIPOutcome{Failure: fault.reason, Detail: fault.detail})
 		return
+	}
+	e.depart()
+}
+
+// depart goes to the first target.
+func (e *exchange) depart() {
+	if e.usual {
+		host := e.reachOf(e.left[0]).contact
+		e.usual = len(host) <= addressRoom // so that Via has room as well
+		e.contact = "sip:" + e.req.ContactUser + "@" + host
+	}
+	if !e.usual {
+		if _, fault := e.write(); fault != (failure{}) {
+			e.end(messages.SIPOutcome{Failure: fault.reason, Detail: fault.detail})
+			return
+		}
 	}
 	t, _ := e.next()
 	e.attempt(t, e.carrier(t))
@@ -51,26 +88,50 @@ func (e *exchange) begin(p plan, err error) {
 
 // attempt is one transaction.
 func (e *exchange) attempt(t target, over transport) {
-	tx, err := e.transaction(t, over, e.a.entropy.branch())
-	if err != nil {
+	x := &e.first
+	if x.exchange != nil {
+		x = &attempt{}
+	}
+	x.exchange, x.target, x.over = e, t, over
+	if err := e.transaction(&x.transaction, t, over, e.a.entropy.branch()); err != nil {
 		e.ended(t, over, nil, result{err: err})
 		return
 	}
-	w := tx.wire
-	tx.machine = newNonInvite(e.a.timers, w.reliable())
-	before, now := e.sent, time.Now()
-	if before.IsZero() {
-		e.sent = now
+	x.timers = nonInvite{values: e.a.timers, reliable: x.wire.reliable()}
+	x.machine, x.report = &x.timers, x
+	switch {
+	case e.usual && !x.timers.reliable:
+		x.text, x.from, x.to = x, e.req.From, e.req.To
+	case e.usual:
+		x.packet = x.appendTo(make([]byte, 0, maxDatagram))
+	default:
+		x.packet = e.template.packet(over, x.sentBy, x.key)
 	}
-	tx.report = func(r result) {
-		if r.unsent {
-			e.sent = before
-		}
-		doubt(w, r, now)
-		e.ended(t, over, w, r)
+	x.before, x.began = e.sent, time.Now()
+	if e.sent.IsZero() {
+		e.sent = x.began
 	}
 	e.a.countRequest(e.req.Method)
-	e.a.table.start(tx)
+	e.a.table.start(&x.transaction, x.began)
+}
+
+// appendTo writes a usual REGISTER, each time the same.
+func (x *attempt) appendTo(b []byte) []byte {
+	e := x.exchange
+	r := registration{SIPRequest: e.req, route: e.route, contact: e.contact, userAgent: e.a.opts.UserAgent}
+	return r.appendTo(b, x.over, x.sentBy, x.key)
+}
+
+func (x *attempt) echo() echo { return echo{&x.transaction, x.from, x.to} }
+
+// told is the end of the transaction.
+func (x *attempt) told(r result) {
+	e := x.exchange
+	if r.unsent {
+		e.sent = x.before
+	}
+	doubt(x.wire, r, x.began)
+	e.ended(x.target, x.over, x.wire, r)
 }
 
 // ended decides what the end of a transaction means for the request: failover
@@ -93,7 +154,7 @@ func (e *exchange) ended(t target, over transport, w wire, r result) {
 }
 
 func (e *exchange) answered(t target, r result) {
-	response := e.response(r)
+	response := e.response(t, r)
 	if response.Status != 503 {
 		e.a.avoid.answered(t)
 		e.end(messages.SIPOutcome{Response: response})

@@ -24,7 +24,15 @@ func hasControl(s string) bool {
 
 // trim removes the linear white space around s. Folding is undone by the
 // parser.
-func trim(s string) string { return strings.Trim(s, " \t") }
+func trim(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
 
 // indexOutside finds the first byte of set that is neither inside a quoted
 // string nor inside angle brackets, or -1.
@@ -40,7 +48,7 @@ func indexOutside(s, set string) int {
 			case '"':
 				quoted = false
 			}
-		case !angle && strings.IndexByte(set, c) >= 0:
+		case !angle && (c == set[0] || len(set) > 1 && strings.IndexByte(set[1:], c) >= 0):
 			return i
 		case c == '"' && !angle:
 			quoted = true

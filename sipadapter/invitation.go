@@ -35,7 +35,7 @@ type invitation struct {
 // report.
 func (a *Adapter) Invite(req *messages.SIPRequest, report func(messages.InviteReport)) messages.Invitation {
 	i := &invitation{course: course{a: a, req: req}, report: report}
-	hop, fault := a.admit(req, inviteMethod)
+	hop, fault := i.admit(inviteMethod)
 	if fault != (failure{}) {
 		i.settled = true // it does not count as pending
 		i.calls.post(func() { i.fail(fault.reason, fault.detail) })
@@ -46,7 +46,7 @@ func (a *Adapter) Invite(req *messages.SIPRequest, report func(messages.InviteRe
 	if req.Branch != "" {
 		i.branch = seedBranch(req.Branch)
 	}
-	a.resolver.find(hop, func(p plan, err error) {
+	a.resolver.find(hop.nextHop, func(p plan, err error) {
 		i.calls.do(func() { i.begin(p, err) })
 	})
 	return i
@@ -63,12 +63,15 @@ func (i *invitation) begin(p plan, err error) {
 	if i.ended { // cancelled while DNS was asked
 		return
 	}
-	lines, fault := i.chart(p, err)
+	fault := i.chart(p, err)
+	if fault == (failure{}) {
+		i.lines, fault = i.write()
+	}
 	if fault != (failure{}) {
 		i.fail(fault.reason, fault.detail)
 		return
 	}
-	i.lines, i.plan = lines, slices.Clone(i.left)
+	i.plan = slices.Clone(i.left)
 	if i.req.Resume {
 		i.resume()
 		return
@@ -104,15 +107,16 @@ func (i *invitation) attempt(t target, over transport) {
 	}
 	i.ways = []*way{w}
 	i.a.countRequest("INVITE")
-	i.a.table.start(w.tx)
+	i.a.table.start(w.tx, time.Now())
 }
 
 // open makes the transaction of a way.
 func (i *invitation) open(w *way) error {
-	tx, err := i.transaction(w.to, w.over, i.key(w))
-	if err != nil {
+	tx := &transaction{}
+	if err := i.transaction(tx, w.to, w.over, i.key(w)); err != nil {
 		return err
 	}
+	tx.packet = i.template.packet(w.over, tx.sentBy, tx.key)
 	if s, ok := tx.wire.(*stream); ok && i.req.Resume {
 		tx.wire = regained{s}
 	}
@@ -124,10 +128,10 @@ func (i *invitation) open(w *way) error {
 			return ackFor(i.template, i.lines, to).packet(w.over, tx.sentBy, tx.key)
 		},
 	}
-	tx.report = func(r result) {
+	tx.report = reportFunc(func(r result) {
 		doubt(tx.wire, r, now)
 		i.told(w, r)
-	}
+	})
 	w.tx = tx
 	return nil
 }
@@ -162,14 +166,14 @@ func (i *invitation) told(w *way, r result) {
 func (i *invitation) provisional(t target, r result) {
 	i.a.avoid.answered(t)
 	i.rang = i.rang || r.response.status > 100
-	i.tell(messages.InviteReport{Response: i.response(r)})
+	i.tell(messages.InviteReport{Response: i.response(t, r)})
 	if i.cancelled {
 		i.sendCancel()
 	}
 }
 
 func (i *invitation) final(t target, r result) {
-	response := i.response(r)
+	response := i.response(t, r)
 	switch {
 	case response.Status == 503:
 		i.refused = response
@@ -250,7 +254,7 @@ func (i *invitation) sendCancel() {
 			wire:    invite.wire,
 			machine: newNonInvite(i.a.timers, invite.wire.reliable()),
 			packet:  cancelFor(i.template, i.lines).packet(w.over, invite.sentBy, invite.key),
-		})
+		}, time.Now())
 	}
 }
 

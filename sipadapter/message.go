@@ -59,9 +59,11 @@ func (m *message) all(name string) iter.Seq[string] {
 // one gives the value of a header that stands there exactly once.
 func (m *message) one(name string) (string, bool) {
 	value, count := "", 0
-	for v := range m.all(name) {
-		value = v
-		count++
+	for i := range m.fields {
+		if f := &m.fields[i]; f.name == name {
+			value = f.value
+			count++
+		}
 	}
 	return value, count == 1
 }
@@ -262,5 +264,8 @@ func tag(value string) (string, bool) {
 
 // isKeepAlive tells whether a datagram is only a keep-alive.
 func isKeepAlive(raw []byte) bool {
+	if len(raw) > 0 && raw[0] > ' ' {
+		return false
+	}
 	return len(bytes.Trim(raw, "\r\n\x00")) == 0
 }

@@ -62,16 +62,22 @@ func parseBranch[T string | []byte](s T) (branchKey, bool) {
 }
 
 func unhex(c byte) (byte, bool) {
-	switch {
-	case isDigit(c):
-		return c - '0', true
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10, true
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10, true
-	}
-	return 0, false
+	v := hexDigits[c]
+	return v, v < 16
 }
+
+// hexDigits are the values of hexadecimal digits; 16 is for all other bytes.
+var hexDigits = func() (t [256]byte) {
+	for c := range t {
+		t[c] = 16
+		if i := strings.IndexByte("0123456789abcdef", byte(c)); i >= 0 {
+			t[c] = byte(i)
+		} else if i := strings.IndexByte("ABCDEF", byte(c)); i >= 0 {
+			t[c] = byte(i) + 10
+		}
+	}
+	return t
+}()
 
 // findBranch looks for branches of ours in a datagram that is not parsed yet,
 // so that a flood of strays costs a search and a hash (TRX-07). The result is

@@ -17,7 +17,9 @@ func (a *Adapter) receive(raw []byte, o origin) {
 	if isKeepAlive(raw) {
 		return
 	}
-	raw = bytes.TrimLeft(raw, "\r\n") // RFC 3261 §7.5, tolerated on UDP
+	if raw[0] < ' ' {
+		raw = bytes.TrimLeft(raw, "\r\n") // RFC 3261 §7.5, tolerated on UDP
+	}
 	if isResponse(raw) {
 		a.receiveResponse(raw, o)
 		return
@@ -30,8 +32,16 @@ func (a *Adapter) receive(raw []byte, o origin) {
 // order of what each check costs, whatever was not sent by the server that was
 // asked (RFC 3261 §18.1.2, §17.1.3). A stray costs a search and a hash.
 func (a *Adapter) receiveResponse(raw []byte, o origin) {
-	if !findBranch(raw, a.table.known) {
+	var tx *transaction
+	known := func(k branchKey) (known bool) {
+		tx, known = a.table.known(k)
+		return known
+	}
+	if !findBranch(raw, known) {
 		a.drop(dropUnmatched)
+		return
+	}
+	if tx != nil && tx.method == "REGISTER" && !a.seams.plain && a.receiveScanned(raw, tx, o) {
 		return
 	}
 	m, err := a.parseResponse(raw, o.stream != nil)
@@ -43,11 +53,37 @@ func (a *Adapter) receiveResponse(raw []byte, o origin) {
 		a.drop(dropMalformed)
 		return
 	}
-	if m.status < 100 || m.status > 699 {
-		a.drop(dropStatus)
-		return
-	}
 	tx, reason := a.match(m, o)
+	a.deliver(tx, reason, m, o)
+}
+
+// receiveScanned takes a response that scan can read, to the REGISTER whose
+// branch stands in it. It returns false when that is not enough.
+func (a *Adapter) receiveScanned(raw []byte, tx *transaction, o origin) bool {
+	m := scanned.Get().(*message)
+	defer scanned.Put(m)
+	if !m.scan(string(raw), o.stream != nil) {
+		return false
+	}
+	reason := ""
+	if tx.text == nil || m.status < 100 || m.status > 699 || !tx.wire.answeredBy(o) || !tx.text.echo().in(m) {
+		tx, reason = a.match(m, o)
+	}
+	// The report about any other request may be made later, when m is used again.
+	if tx != nil && tx.method != "REGISTER" {
+		return false
+	}
+	a.deliver(tx, reason, m, o)
+	return true
+}
+
+// deliver gives a response to its transaction, unless there is a reason to drop
+// it.
+func (a *Adapter) deliver(tx *transaction, reason string, m *message, o origin) {
+	if reason == dropRepeated {
+		a.stats.received.Add(1)
+		a.counters.ResponseReceived("REGISTER", m.status)
+	}
 	if reason != "" {
 		a.drop(reason)
 		return
@@ -66,6 +102,9 @@ func (a *Adapter) receiveResponse(raw []byte, o origin) {
 
 // match finds the transaction of a response, or the reason to drop it.
 func (a *Adapter) match(m *message, o origin) (*transaction, string) {
+	if m.status < 100 || m.status > 699 {
+		return nil, dropStatus
+	}
 	value, single := m.one("via")
 	if !single {
 		return nil, dropVia // GEN-14
@@ -82,6 +121,8 @@ func (a *Adapter) match(m *message, o origin) (*transaction, string) {
 	number, method, ok := m.cseq()
 	tx := a.table.find(key, method)
 	switch {
+	case tx == nil && ok && method == "REGISTER" && a.table.over(key):
+		return nil, dropRepeated
 	case tx == nil:
 		return nil, dropUnmatched
 	case !ok:

@@ -2,6 +2,7 @@ package sipadapter
 
 import (
 	"slices"
+	"time"
 
 	"github.com/sipmuster/muster/messages"
 )
@@ -42,7 +43,7 @@ func (i *invitation) resume() {
 		return
 	}
 	for _, w := range i.ways {
-		if !i.a.table.enter(w.tx) { // what that reports ends the others
+		if !i.a.table.enter(w.tx, time.Now()) { // what that reports ends the others
 			return
 		}
 	}
@@ -65,7 +66,7 @@ func (i *invitation) narrow(w *way, r result) bool {
 		return false
 	case r.response != nil && r.response.status == 503:
 		// The earlier process may have had it as well, and have gone on.
-		i.refused = i.response(r)
+		i.refused = i.response(w.to, r)
 		i.a.avoid.failed(w.to, i.refused.RetryAfter)
 		i.ways = others
 		return false

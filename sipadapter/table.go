@@ -8,6 +8,9 @@ import (
 
 const shardCount = 64
 
+// packets are for what leaves as soon as it is written.
+var packets = sync.Pool{New: func() any { b := make([]byte, 0, maxDatagram); return &b }}
+
 // table holds the client transactions (RFC 3261 §17.1.3).
 type table struct {
 	shards [shardCount]shard
@@ -20,10 +23,11 @@ type shard struct {
 	live map[branchKey]*transaction
 	// cancels has the CANCELs, whose branches are those of their INVITEs (RFC
 	// 3261 §9.1).
-	cancels map[branchKey]*transaction
-	due     deadlines[*transaction]
-	alarm   alarm
-	closed  bool
+	cancels   map[branchKey]*transaction
+	completed absorber
+	due       deadlines[*transaction]
+	alarm     alarm
+	closed    bool
 }
 
 func newTable(retransmitted func(method string)) *table {
@@ -48,11 +52,23 @@ func (s *shard) of(method string) map[branchKey]*transaction {
 	return s.live
 }
 
-func (t *table) known(k branchKey) bool {
+// known tells whether a branch is in use, and by which transaction if that is no
+// CANCEL.
+func (t *table) known(k branchKey) (tx *transaction, known bool) {
 	s := t.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.live[k] != nil || s.cancels[k] != nil
+	tx = s.live[k]
+	return tx, tx != nil || s.cancels[k] != nil || s.completed.has(k)
+}
+
+// over tells whether a branch is that of a REGISTER whose final response came,
+// and Timer K runs.
+func (t *table) over(k branchKey) bool {
+	s := t.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.completed.has(k)
 }
 
 func (t *table) find(k branchKey, method string) *transaction {
@@ -64,9 +80,15 @@ func (t *table) find(k branchKey, method string) *transaction {
 
 // start enters the transaction and sends its request. It is entered first, so
 // that not even the fastest answer finds it missing.
-func (t *table) start(tx *transaction) {
+func (t *table) start(tx *transaction, now time.Time) {
 	packet := tx.packet
-	if !t.enter(tx) {
+	if packet == nil {
+		buf := packets.Get().(*[]byte)
+		defer packets.Put(buf)
+		*buf = tx.text.appendTo((*buf)[:0])
+		packet = *buf
+	}
+	if !t.enter(tx, now) {
 		return
 	}
 	if err := tx.wire.send(packet); err != nil {
@@ -75,18 +97,19 @@ func (t *table) start(tx *transaction) {
 }
 
 // enter makes a transaction known. When it cannot, that is reported as its end.
-func (t *table) enter(tx *transaction) bool {
+func (t *table) enter(tx *transaction, now time.Time) bool {
 	s := t.shard(tx.key)
-	now := time.Now()
 	var fault error
 	s.mu.Lock()
 	switch entries := s.of(tx.method); {
 	case s.closed:
 		fault = errClosed
-	case entries[tx.key] != nil:
+	// What is drawn for each attempt is in use nowhere.
+	case tx.method != "REGISTER" && entries[tx.key] != nil:
 		fault = errBranchInUse
 	default:
 		entries[tx.key] = tx
+		tx.entered = true
 		tx.due = tx.machine.start(now)
 		heap.Push(&s.due, tx)
 		s.arm(now)
@@ -107,7 +130,7 @@ func (t *table) respond(tx *transaction, r result) (o owed, repeated bool) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.of(tx.method)[tx.key] != tx {
+	if !tx.entered {
 		return owed{}, true
 	}
 	tx.heard = true
@@ -119,7 +142,12 @@ func (t *table) respond(tx *transaction, r result) (o owed, repeated bool) {
 	if act&actAck != 0 {
 		o.ack = tx.inviting.ackOf(r.response)
 	}
-	t.reschedule(s, tx, act, next)
+	if act&(actDeliver|actRemove) == actDeliver && tx.method == "REGISTER" {
+		s.take(tx)
+		s.completed.add(tx.key, next, now)
+	} else {
+		t.reschedule(s, tx, act, next)
+	}
 	s.arm(now)
 	return o, act&actAbsorb != 0
 }
@@ -135,7 +163,7 @@ func (t *table) cancel(tx *transaction) bool {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.live[tx.key] != tx {
+	if !tx.entered {
 		return false
 	}
 	allowed, next := m.cancel(now)
@@ -147,8 +175,7 @@ func (t *table) cancel(tx *transaction) bool {
 // reschedule needs the lock of s.
 func (t *table) reschedule(s *shard, tx *transaction, act action, next time.Time) {
 	if act&actRemove != 0 {
-		delete(s.of(tx.method), tx.key)
-		heap.Remove(&s.due, tx.index)
+		s.take(tx)
 		return
 	}
 	if !tx.due.Equal(next) {
@@ -195,6 +222,7 @@ func (t *table) endAll(closing bool, match func(*transaction) bool, r result) {
 		if closing {
 			s.closed = true
 			s.alarm.stop()
+			s.completed = absorber{}
 		}
 		for _, entries := range []map[branchKey]*transaction{s.live, s.cancels} {
 			for _, tx := range entries {
@@ -212,19 +240,30 @@ func (t *table) endAll(closing bool, match func(*transaction) bool, r result) {
 
 // remove needs the lock of s. It returns what is owed.
 func (s *shard) remove(tx *transaction, r result) owed {
-	entries := s.of(tx.method)
-	if entries[tx.key] != tx {
+	if !tx.entered {
 		return owed{}
 	}
-	delete(entries, tx.key)
-	heap.Remove(&s.due, tx.index)
+	s.take(tx)
 	return tx.owe(r)
+}
+
+// take takes a transaction out of the table. It needs the lock of s.
+func (s *shard) take(tx *transaction) {
+	delete(s.of(tx.method), tx.key)
+	heap.Remove(&s.due, tx.index)
+	tx.entered = false
 }
 
 // arm needs the lock of s.
 func (s *shard) arm(now time.Time) {
-	if !s.closed && len(s.due) > 0 {
+	if s.closed {
+		return
+	}
+	if len(s.due) > 0 {
 		s.alarm.set(s.due[0].due, now)
+	}
+	if last, ok := s.completed.last(); ok {
+		s.alarm.set(last, now)
 	}
 }
 
@@ -240,11 +279,16 @@ func (t *table) fire(s *shard) {
 	now := time.Now()
 	s.mu.Lock()
 	s.alarm.rang()
+	s.completed.expire(now)
 	for !s.closed && len(s.due) > 0 && !s.due[0].due.After(now) {
 		tx := s.due[0]
 		act, next := tx.machine.expire(now)
 		if act&actRetransmit != 0 {
-			again = append(again, resend{tx, tx.packet, tx.resent})
+			packet := tx.packet
+			if packet == nil { // under the lock, while the request must not change
+				packet = tx.text.appendTo(make([]byte, 0, maxDatagram))
+			}
+			again = append(again, resend{tx, packet, tx.resent})
 		}
 		if act&actTimeout != 0 {
 			over = append(over, tx.owe(result{heard: tx.heard}))

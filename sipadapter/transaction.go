@@ -46,12 +46,28 @@ type transaction struct {
 
 	machine machine
 	packet  []byte
-	resent  func()       // called for each retransmission, may be nil
-	report  func(result) // nil when nothing more is reported
-	heard   bool         // a response arrived
+	text    text     // instead of packet
+	resent  func()   // called for each retransmission, may be nil
+	report  reporter // nil when nothing more is reported
+	heard   bool     // a response arrived
+	entered bool     // it is in the table
 
 	deadline
 }
+
+// text is a usual REGISTER, which is written each time it is sent, so that nothing
+// of it is kept meanwhile.
+type text interface {
+	appendTo(b []byte) []byte
+	echo() echo
+}
+
+// reporter is told how a transaction ended.
+type reporter interface{ told(r result) }
+
+type reportFunc func(result)
+
+func (f reportFunc) told(r result) { f(r) }
 
 // inviting is what the transaction of an INVITE has besides: it reports more
 // than once, and it acknowledges.
@@ -91,7 +107,7 @@ func (r result) timedOut() bool { return r.response == nil && r.err == nil }
 
 // owed is what a transaction owes when the lock of its shard is released.
 type owed struct {
-	report func(result)
+	report reporter
 	result result
 	calls  *sequence // instead of report
 	ack    []byte    // is sent first
@@ -112,7 +128,7 @@ func (tx *transaction) owe(r result) owed {
 	if in.accepted && r.response == nil {
 		return owed{}
 	}
-	in.calls.post(func() { report(r) })
+	in.calls.post(func() { report.told(r) })
 	switch {
 	case r.response == nil, r.response.status >= 300:
 		tx.report = nil
@@ -128,6 +144,6 @@ func (o owed) pay() {
 	case o.calls != nil:
 		o.calls.run()
 	case o.report != nil:
-		o.report(o.result)
+		o.report.told(o.result)
 	}
 }

@@ -164,7 +164,8 @@ func (t *table) size() int {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		n += len(s.live) + len(s.cancels)
+		s.completed.expire(time.Now())
+		n += len(s.live) + len(s.cancels) + len(s.completed.branches)
 		s.mu.Unlock()
 	}
 	return n

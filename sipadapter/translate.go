@@ -20,9 +20,9 @@ const (
 )
 
 // translate turns a response into what the cores need of it. ours is the
-// Contact of the request. Every number is range-checked, and what is malformed
+// Contact URI of the request. Every number is range-checked, and what is malformed
 // counts as absent (S-33).
-func translate(m *message, ours uri) *messages.SIPResponse {
+func translate(m *message, ours string) *messages.SIPResponse {
 	out := &messages.SIPResponse{Status: m.status, Phrase: shownPhrase(m), RetryAfter: -1}
 	out.Challenges = challenges(m)
 	switch {

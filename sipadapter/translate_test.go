@@ -28,11 +28,7 @@ func response(t testing.TB, code string, lines ...string) *message {
 
 func translated(t testing.TB, code string, lines ...string) *messages.SIPResponse {
 	t.Helper()
-	ours, err := parseURI("sip:alice@192.0.2.10:5060;line=a%62")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return translate(response(t, code, lines...), ours)
+	return translate(response(t, code, lines...), "sip:alice@192.0.2.10:5060;line=a%62")
 }
 
 // REG-11, REG-12, REG-14: our contact is found by comparison, its expiry is its

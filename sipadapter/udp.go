@@ -24,13 +24,37 @@ type udpSocket struct {
 	local netip.AddrPort
 }
 
+// arrival is one datagram, valid until the next read.
+type arrival struct {
+	data []byte
+	from netip.AddrPort
+}
+
+// reader reads one or more datagrams, in the order in which they came.
+type reader interface {
+	read() ([]arrival, error)
+}
+
+// single is a reader for any socket.
+type single struct {
+	conn   packetConn
+	buffer [maxMessage]byte
+	packet [1]arrival
+}
+
+func (s *single) read() ([]arrival, error) {
+	n, from, err := s.conn.ReadFromUDPAddrPort(s.buffer[:])
+	s.packet[0] = arrival{s.buffer[:n], from}
+	return s.packet[:], err
+}
+
 // read is the socket's only reader: datagrams are handled in the order in
 // which they came. A read error other than closing is waited out.
 func (u *udpSocket) read() {
-	buf := make([]byte, maxMessage)
+	r := newReader(u.conn)
 	pause := 5 * time.Millisecond
 	for {
-		n, from, err := u.conn.ReadFromUDPAddrPort(buf)
+		packets, err := r.read()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -43,7 +67,9 @@ func (u *udpSocket) read() {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		u.a.receive(buf[:n], origin{from: unmap(from), socket: u})
+		for _, p := range packets {
+			u.a.receive(p.data, origin{from: unmap(p.from), socket: u})
+		}
 	}
 }
 

@@ -149,6 +149,9 @@ func numericHost(host string) (netip.Addr, bool) {
 
 // sameHost compares names without case and addresses by value.
 func sameHost(a, b string) bool {
+	if a == b {
+		return true
+	}
 	left, okLeft := numericHost(a)
 	right, okRight := numericHost(b)
 	if okLeft && okRight {
