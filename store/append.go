@@ -16,6 +16,10 @@ const (
 	sessionStream = "s/"
 )
 
+// envelopeOverhead is more than a record adds to its event, apart from the
+// stream's name: the checksum, four numbers, and three tags and lengths.
+const envelopeOverhead = 64
+
 // payload is what one append adds: events of a profile or of a session.
 type payload struct {
 	profile []*messages.ProfileEvent
@@ -65,7 +69,8 @@ func (p payload) check(stream, kind string) (size int, err error) {
 // stream of a profile, and returns when they are synced. After ErrConflict
 // nothing was written. After any other error, the context's included, the
 // outcome is unknown, and the stream must be loaded again. Appending nothing
-// only checks the version.
+// only checks the version. The events may be changed once Append has returned,
+// but not after an error of the context: they are still waiting.
 func (s *Store) Append(ctx context.Context, stream string, after uint64, at time.Time, added ...*messages.ProfileEvent) error {
 	return s.append(ctx, stream, profileStream, after, at, payload{profile: added})
 }
@@ -80,7 +85,18 @@ func (s *Store) append(ctx context.Context, stream, kind string, after uint64, a
 	if err != nil {
 		return err
 	}
-	return s.submit(ctx, &request{stream: stream, after: after, at: at, payload: p, size: size})
+	r, _ := s.requests.Get().(*request)
+	if r == nil {
+		r = &request{}
+	}
+	r.stream, r.after, r.at, r.payload, r.size = stream, after, at.UnixNano(), p, size
+	answered, err := s.submit(ctx, r)
+	if answered {
+		// Nobody else has it; without an answer it is still in the queue.
+		r.stream, r.payload, r.verdict = "", payload{}, nil
+		s.requests.Put(r)
+	}
+	return err
 }
 
 // misplaced tells whether an envelope holds an event of another kind than its

@@ -51,7 +51,7 @@ func (c counters) put(tx *bolt.Tx) error {
 	for _, v := range c.fields() {
 		record = binary.BigEndian.AppendUint64(record, *v)
 	}
-	seal(bucketMeta, []byte(metaCounters), record)
+	seal(metaCRC, []byte(metaCounters), record)
 	return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaCounters), record)
 }
 
@@ -64,7 +64,7 @@ func (c *counters) fields() []*uint64 {
 }
 
 func decodeCounters(record []byte) (counters, error) {
-	payload, ok := unseal(bucketMeta, []byte(metaCounters), record)
+	payload, ok := unseal(metaCRC, []byte(metaCounters), record)
 	if !ok || len(record) != countersSize {
 		return counters{}, &DamageError{Reason: "the record of its counters does not match its checksum"}
 	}
@@ -138,45 +138,58 @@ func createFile(path string, epoch uint64) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// boltOptions for reading and writing. The freelist is not written: its size
-// is that of everything a trim has freed, it would be part of each commit, and
-// a start looks at every page anyway.
+// boltOptions for reading and writing. What decides whether a commit survives a
+// power cut is left as it is: NoSync stays off (pages, then fdatasync, then one
+// of two heads, then fdatasync), and so does NoGrowSync (the size of a file that
+// grew is synced before anything is written there). The others:
+//
+//   - NoFreelistSync: the list of free pages is not written. It says nothing that
+//     the pages in use do not say, so a crash is as safe. It would be part of
+//     each commit, and after a trim it is larger than all the rest of it; a start
+//     finds the free pages itself, which takes 0.3 s with a million snapshots.
+//   - FreelistType: the list in memory as a map. The other kind merges two sorted
+//     lists in each commit, which costs more the more is free.
+//   - NoStatistics: nobody reads them.
+//   - InitialMmapSize: see minMap. It maps addresses and no memory.
+//   - PageSize stays that of the system. Larger ones write fewer pages in a
+//     commit and more bytes: 8 KiB nearly doubles them.
 func boltOptions(size int64) *bolt.Options {
 	return &bolt.Options{
 		Timeout:         lockTimeout,
 		NoFreelistSync:  true,
 		FreelistType:    bolt.FreelistMapType,
+		NoStatistics:    true,
 		InitialMmapSize: max(minMap, int(2*size)),
 	}
 }
 
-// openFile opens an existing journal, after it has been checked as far as
-// bbolt would trust it. failed says that a commit failed in this process.
-func openFile(path string, acceptOlderHead, failed bool) (db *bolt.DB, err error) {
+// openFile opens an existing journal, after it has been read and checked as far
+// as bbolt would trust it. failed says that a commit failed in this process.
+func openFile(path string, acceptOlderHead, failed bool) (db *bolt.DB, ix index, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open journal: %w", err)
+		return nil, index{}, fmt.Errorf("open journal: %w", err)
 	}
 	defer f.Close()
 	pages, err := openPages(f)
 	if err != nil {
-		return nil, err
+		return nil, index{}, err
 	}
-	if err := pages.firstFinding(acceptOlderHead); err != nil {
-		return nil, err
+	if ix, err = readIndex(pages, acceptOlderHead); err != nil {
+		return nil, index{}, err
 	}
 	if err := rewriteHeads(f, pages, failed); err != nil {
-		return nil, fmt.Errorf("sync journal heads: %w", err)
+		return nil, index{}, fmt.Errorf("sync journal heads: %w", err)
 	}
 	err = guard(func() error {
 		db, err = bolt.Open(path, 0o600, boltOptions(pages.size))
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open journal: %w", err)
+		return nil, index{}, fmt.Errorf("open journal: %w", err)
 	}
 	db.AllocSize = growth
-	return db, nil
+	return db, ix, nil
 }
 
 // rewriteHeads writes the two meta pages as they are and syncs them. If the

@@ -52,10 +52,12 @@ func crashStreams() []string {
 	return streams
 }
 
-// crashOptions make checkpoints and trims happen all the time.
+// crashOptions make checkpoints and trims happen all the time, between commits
+// that are as far apart as a node's.
 func crashOptions(dir string) store.Options {
 	opts := options(dir)
 	opts.CheckpointEvery = 40
+	opts.CommitInterval = 0
 	opts.Retention = store.Retention{Count: 100, Age: -1}
 	return opts
 }

@@ -17,7 +17,7 @@ const testKey = "0123456789abcdef0123456789abcdef"
 // trimmed.
 func options(dir string) store.Options {
 	return store.Options{
-		Dir: dir, Key: []byte(testKey), Fold: storetest.Fold, CheckpointEvery: -1,
+		Dir: dir, Key: []byte(testKey), Fold: storetest.Fold, CheckpointEvery: -1, CommitInterval: -1,
 		Retention: store.Retention{Count: -1, Age: -1},
 	}
 }

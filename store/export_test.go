@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"testing"
 	"time"
@@ -11,22 +12,25 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
+// uncheckedSize is enough for what tests append without a check.
+const uncheckedSize = 1 << 12
+
 // AppendUnchecked appends what Append would refuse: an event of a later
 // release, as far as this one can tell.
 func (s *Store) AppendUnchecked(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
-	return s.submit(ctx, &request{stream: stream, after: after, at: at, payload: payload{profile: events}})
+	return s.do(ctx, &request{stream: stream, after: after, at: at.UnixNano(), payload: payload{profile: events}, size: uncheckedSize})
 }
 
 // AppendSessionUnchecked is AppendUnchecked for the stream of a session.
 func (s *Store) AppendSessionUnchecked(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.SessionEvent) error {
-	return s.submit(ctx, &request{stream: stream, after: after, at: at, payload: payload{session: events}})
+	return s.do(ctx, &request{stream: stream, after: after, at: at.UnixNano(), payload: payload{session: events}, size: uncheckedSize})
 }
 
 // Hold stops the writer until release is called.
 func (s *Store) Hold(t *testing.T) (release func()) {
 	held, free := make(chan struct{}), make(chan struct{})
 	go func() {
-		_ = s.submit(context.Background(), &request{job: func(*bolt.Tx) error {
+		_ = s.do(context.Background(), &request{job: func(*bolt.Tx) error {
 			close(held)
 			<-free
 			return errNothing
@@ -36,18 +40,32 @@ func (s *Store) Hold(t *testing.T) (release func()) {
 	return func() { close(free) }
 }
 
+// Break makes the store fail as after a failed commit.
+func (s *Store) Break() {
+	_ = s.do(context.Background(), &request{job: func(*bolt.Tx) error {
+		_ = s.fail(errors.New("broken by a test"))
+		return errNothing
+	}})
+}
+
 // AwaitQueue waits until n requests are queued.
 func (s *Store) AwaitQueue(n int) {
-	for len(s.queue) < n {
+	for s.queued() < n {
 		runtime.Gosched()
 	}
+}
+
+func (s *Store) queued() int {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return len(s.queue.shared) + len(s.queue.alone)
 }
 
 // DecodeRecord decodes one record of the journal.
 func DecodeRecord(key, record []byte) (*messages.Envelope, error) { return decodeEnvelope(key, record) }
 
 // SealRecord makes the checksum of a journal record right.
-func SealRecord(key, record []byte) { seal(bucketJournal, key, record) }
+func SealRecord(key, record []byte) { seal(journalCRC, key, record) }
 
 // JournalKey is the key of a sequence.
 func JournalKey(seq uint64) []byte { return journalKey(seq) }

@@ -1,106 +1,168 @@
 package store
 
 import (
-	"bytes"
-	"context"
 	"fmt"
-
-	bolt "go.etcd.io/bbolt"
-
-	"github.com/sipmuster/muster/messages"
+	"strings"
 )
-
-// head is where a stream stands: 16 bytes, because there is one for each.
-type head struct {
-	version uint64
-	last    uint64 // the sequence of the event with that version
-}
 
 // index is what the store knows in memory. It follows from the file alone.
 type index struct {
 	counters
-	heads map[string]head
+	heads headTable
 	// gone are the streams of which only a tombstone is left.
-	gone map[string]struct{}
+	gone slotSet
 	// covered is the highest sequence that is part of any snapshot. It can lie
-	// beyond the checkpoint when a checkpoint was interrupted.
+	// beyond the checkpoint.
 	covered uint64
-	// folded is how far events were offered to Fold since the start.
+	// folded is how far events were offered to Fold since the start, and dirty
+	// are the streams with events after that.
 	folded uint64
+	dirty  slotSet
 	// stuck is the number of streams that could not be folded.
 	stuck int
 }
 
 // apply moves the index over one event, which must follow from what it knows.
-func (ix *index) apply(seq uint64, e *messages.Envelope) error {
-	h := ix.heads[e.Stream]
-	if e.Version <= h.version && seq <= h.last {
+// known is the name in a memory of its own, if it is not known.
+func (ix *index) apply(seq uint64, e header, known func([]byte) string) error {
+	slot, ok := ix.heads.find(string(e.stream))
+	if !ok {
+		slot = ix.heads.add(known(e.stream))
+	}
+	h := &ix.heads.at(slot).head
+	if e.version <= h.version && seq <= h.last {
 		return nil // part of the snapshot
 	}
-	if e.Version != h.version+1 || e.Previous != h.last {
-		return &DamageError{Sequence: seq, Stream: e.Stream, Reason: fmt.Sprintf(
+	if e.version != h.version+1 || e.previous != h.last {
+		return &DamageError{Sequence: seq, Stream: string(e.stream), Reason: fmt.Sprintf(
 			"it has version %d after record %d, the stream has version %d at record %d",
-			e.Version, e.Previous, h.version, h.last)}
+			e.version, e.previous, h.version, h.last)}
 	}
-	ix.heads[e.Stream] = head{version: e.Version, last: seq}
+	*h = head{version: e.version, last: seq}
+	ix.dirty.add(slot)
 	return nil
 }
 
-// readIndex builds the index, checking on the way everything that a replay
-// will rely on.
-func readIndex(db *bolt.DB) (index, error) {
-	view := func(fn func(tx *bolt.Tx) error) error {
-		return guard(func() error { return db.View(fn) })
-	}
-	ix := index{heads: make(map[string]head), gone: make(map[string]struct{})}
-	err := view(func(tx *bolt.Tx) (err error) {
-		for _, name := range bucketNames() {
-			if tx.Bucket([]byte(name)) == nil {
-				return &DamageError{Reason: "it has no bucket " + name}
-			}
-		}
-		meta := tx.Bucket([]byte(bucketMeta))
-		ix.counters, err = checkFormat(func(key string) []byte { return meta.Get([]byte(key)) })
-		return err
-	})
-	if err != nil {
-		return index{}, err
-	}
-	ix.folded = ix.checkpoint
-	var count, sum uint64
-	ctx := context.Background()
-	err = scanSnapshots(ctx, view, func(stream string, s snapshot, digest uint64) error {
-		count, sum = count+1, sum+digest
-		ix.heads[stream] = head{version: s.version, last: s.last}
-		ix.covered = max(ix.covered, s.last)
-		if s.state == nil {
-			ix.gone[stream] = struct{}{}
-		}
-		return nil
-	})
-	if err != nil {
-		return index{}, err
-	}
-	if count != ix.snapshots || sum != ix.snapshotSum || ix.covered > ix.last {
-		return index{}, &DamageError{Reason: "its snapshots are not the ones that were written last"}
-	}
-	if err := view(func(tx *bolt.Tx) error { return checkBounds(tx, ix.counters) }); err != nil {
-		return index{}, err
-	}
-	return ix, scanJournal(ctx, view, ix.checkpoint+1, ix.last, ix.apply)
+// indexReader builds the index in one walk through all pages, which checks them
+// as far as bbolt would trust them, and checks everything that a replay will
+// rely on.
+type indexReader struct {
+	index       index
+	names       nameArena
+	count, sum  uint64 // of the snapshots
+	first, last uint64 // of the journal, 0 when it is empty
+	err         error  // the first one; what comes after it is not looked at
 }
 
-// checkBounds compares the ends of the journal with the counters. That there
-// is no gap between them is for the scans to find.
-func checkBounds(tx *bolt.Tx, c counters) error {
-	cursor := tx.Bucket([]byte(bucketJournal)).Cursor()
-	first, _ := cursor.First()
-	last, _ := cursor.Last()
-	if first == nil && c.first == c.last+1 {
-		return nil
+// readIndex reads the file; acceptOlderHead is Options.AcceptOlderHead.
+func readIndex(p *pageFile, acceptOlderHead bool) (index, error) {
+	if p.badHead != "" && !acceptOlderHead {
+		return index{}, &DamageError{Reason: p.badHead}
 	}
-	if !bytes.Equal(first, journalKey(c.first)) || !bytes.Equal(last, journalKey(c.last)) {
-		return &DamageError{Reason: fmt.Sprintf("the journal should go from %d to %d and goes from %x to %x", c.first, c.last, first, last)}
+	r := &indexReader{}
+	p.begin()
+	meta := make(map[string][]byte)
+	p.bucket(bucketMeta, func(key, value []byte) { meta[string(key)] = append([]byte{}, value...) })
+	if len(p.findings) > 0 {
+		return index{}, &DamageError{Reason: p.findings[0]}
 	}
-	return nil
+	var err error
+	if r.index.counters, err = checkFormat(func(key string) []byte { return meta[key] }); err != nil {
+		return index{}, err
+	}
+	r.index.heads = newHeadTable(int(r.index.snapshots))
+	r.index.folded = r.index.checkpoint
+	// The journal's records follow from the snapshots.
+	p.bucket(bucketSnapshots, r.snapshot)
+	r.checkSnapshots()
+	p.bucket(bucketJournal, r.event)
+	r.checkBounds()
+	p.bucket(bucketSecrets, func([]byte, []byte) {})
+	p.countFree()
+	if len(p.findings) > 0 { // which may be the cause of an error
+		return index{}, &DamageError{Reason: p.findings[0]}
+	}
+	return r.index, r.err
+}
+
+func (r *indexReader) snapshot(key, record []byte) {
+	if r.err != nil {
+		return
+	}
+	var stream string
+	var snap snapshot
+	if stream, r.err = parseSnapshotKey(key, r.names.add); r.err != nil {
+		return
+	}
+	if snap, r.err = viewSnapshot(stream, key, record); r.err != nil {
+		return
+	}
+	slot := r.index.heads.add(stream)
+	r.index.heads.at(slot).head = head{version: snap.version, last: snap.last}
+	if snap.state == nil {
+		r.index.gone.add(slot)
+	}
+	r.index.covered = max(r.index.covered, snap.last)
+	r.count++
+	r.sum += snapshotDigest(record)
+}
+
+func (r *indexReader) checkSnapshots() {
+	ix := &r.index
+	if r.err == nil && (r.count != ix.snapshots || r.sum != ix.snapshotSum || ix.covered > ix.last) {
+		r.err = &DamageError{Reason: "its snapshots are not the ones that were written last"}
+	}
+}
+
+func (r *indexReader) event(key, record []byte) {
+	if r.err != nil {
+		return
+	}
+	var seq uint64
+	if seq, r.err = parseJournalKey(key); r.err != nil {
+		return
+	}
+	if r.first == 0 {
+		r.first = seq
+	}
+	want := max(r.last, r.index.checkpoint) + 1
+	r.last = seq
+	if seq <= r.index.checkpoint {
+		return // damage there shows when it is read
+	}
+	if seq != want {
+		r.err = &DamageError{Sequence: want, Reason: "it is missing"}
+		return
+	}
+	var h header
+	if h, r.err = decodeHeader(key, record); r.err == nil {
+		r.err = r.index.apply(seq, h, r.names.add)
+	}
+}
+
+// checkBounds compares the ends of the journal with the counters.
+func (r *indexReader) checkBounds() {
+	ix := &r.index
+	if r.err != nil || r.first == 0 && ix.first == ix.last+1 {
+		return
+	}
+	if r.first != ix.first || r.last != ix.last {
+		r.err = &DamageError{Reason: fmt.Sprintf("the journal should go from %d to %d and goes from %d to %d", ix.first, ix.last, r.first, r.last)}
+	}
+}
+
+// nameArena keeps names side by side: a million strings are some hundred objects
+// for the garbage collector, and none is rounded up to a size.
+type nameArena struct{ chunk strings.Builder }
+
+const nameChunk = 64 << 10
+
+func (a *nameArena) add(name []byte) string {
+	if a.chunk.Cap()-a.chunk.Len() < len(name) {
+		a.chunk.Reset() // the strings keep the old one
+		a.chunk.Grow(max(nameChunk, len(name)))
+	}
+	from := a.chunk.Len()
+	a.chunk.Write(name)
+	return a.chunk.String()[from:]
 }

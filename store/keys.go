@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/sipmuster/muster/messages"
@@ -73,12 +74,12 @@ func compareStreams(a, b string) int {
 	return cmp.Or(cmp.Compare(Shard(a), Shard(b)), strings.Compare(a, b))
 }
 
-// parseSnapshotKey reads what snapshotKey wrote.
-func parseSnapshotKey(key []byte) (string, error) {
+// parseSnapshotKey reads what snapshotKey wrote; text makes the stream's name.
+func parseSnapshotKey(key []byte, text func([]byte) string) (string, error) {
 	if len(key) < 3 {
 		return "", &DamageError{Reason: fmt.Sprintf("a snapshot key of %d bytes", len(key))}
 	}
-	stream := string(key[2:])
+	stream := text(key[2:])
 	if binary.BigEndian.Uint16(key) != Shard(stream) {
 		return "", &DamageError{Stream: stream, Reason: "it stands under another shard"}
 	}
@@ -89,24 +90,30 @@ func parseSnapshotKey(key []byte) (string, error) {
 // begins with.
 const crcSize = 4
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Every checksum begins with the name of its bucket.
+var (
+	journalCRC   = crc32.Checksum([]byte(bucketJournal), castagnoli)
+	snapshotsCRC = crc32.Checksum([]byte(bucketSnapshots), castagnoli)
+	metaCRC      = crc32.Checksum([]byte(bucketMeta), castagnoli)
+)
+
 // checksum covers the bucket and the key as well, so that a record which is
 // found under another key does not pass.
-func checksum(bucket string, key, payload []byte) uint32 {
-	table := crc32.MakeTable(crc32.Castagnoli)
-	crc := crc32.Update(0, table, []byte(bucket))
-	crc = crc32.Update(crc, table, key)
-	return crc32.Update(crc, table, payload)
+func checksum(bucketCRC uint32, key, payload []byte) uint32 {
+	return crc32.Update(crc32.Update(bucketCRC, castagnoli, key), castagnoli, payload)
 }
 
 // seal fills in the first four bytes of a record.
-func seal(bucket string, key, record []byte) {
-	binary.BigEndian.PutUint32(record, checksum(bucket, key, record[crcSize:]))
+func seal(bucketCRC uint32, key, record []byte) {
+	binary.BigEndian.PutUint32(record, checksum(bucketCRC, key, record[crcSize:]))
 }
 
 // unseal checks a record and gives its payload, which shares its memory.
-func unseal(bucket string, key, record []byte) ([]byte, bool) {
+func unseal(bucketCRC uint32, key, record []byte) ([]byte, bool) {
 	if len(record) < crcSize ||
-		binary.BigEndian.Uint32(record) != checksum(bucket, key, record[crcSize:]) {
+		binary.BigEndian.Uint32(record) != checksum(bucketCRC, key, record[crcSize:]) {
 		return nil, false
 	}
 	return record[crcSize:], true
@@ -119,7 +126,7 @@ func decodeEnvelope(key, record []byte) (*messages.Envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	payload, ok := unseal(bucketJournal, key, record)
+	payload, ok := unseal(journalCRC, key, record)
 	if !ok {
 		return nil, &DamageError{Sequence: seq, Reason: "its checksum does not match"}
 	}
@@ -155,23 +162,33 @@ func encodeSnapshot(key []byte, s snapshot) []byte {
 	} else {
 		record = append(append(record, kindState), s.state...)
 	}
-	seal(bucketSnapshots, key, record)
+	seal(snapshotsCRC, key, record)
 	return record
 }
 
 // decodeSnapshot checks and decodes one record of the snapshots. The state is
 // a copy.
 func decodeSnapshot(key, record []byte) (string, snapshot, error) {
-	stream, err := parseSnapshotKey(key)
+	stream, err := parseSnapshotKey(key, func(b []byte) string { return string(b) })
 	if err != nil {
 		return "", snapshot{}, err
 	}
-	payload, ok := unseal(bucketSnapshots, key, record)
+	s, err := viewSnapshot(stream, key, record)
+	if s.state != nil {
+		s.state = append([]byte{}, s.state...)
+	}
+	return stream, s, err
+}
+
+// viewSnapshot checks and decodes the record of a stream's snapshot. The state
+// shares memory with the record.
+func viewSnapshot(stream string, key, record []byte) (snapshot, error) {
+	payload, ok := unseal(snapshotsCRC, key, record)
 	if !ok {
-		return stream, snapshot{}, &DamageError{Stream: stream, Reason: "its checksum does not match"}
+		return snapshot{}, &DamageError{Stream: stream, Reason: "its checksum does not match"}
 	}
 	if len(payload) < snapshotHead-crcSize {
-		return stream, snapshot{}, &DamageError{Stream: stream, Reason: "it is too short"}
+		return snapshot{}, &DamageError{Stream: stream, Reason: "it is too short"}
 	}
 	s := snapshot{
 		version: binary.BigEndian.Uint64(payload),
@@ -179,11 +196,11 @@ func decodeSnapshot(key, record []byte) (string, snapshot, error) {
 	}
 	switch rest := payload[17:]; {
 	case payload[16] == kindState:
-		s.state = append([]byte{}, rest...)
+		s.state = slices.Clip(rest) // not nil, even when empty
 	case payload[16] != kindTombstone || len(rest) != 0:
-		return stream, snapshot{}, &DamageError{Stream: stream, Reason: "it is of an unknown kind"}
+		return snapshot{}, &DamageError{Stream: stream, Reason: "it is of an unknown kind"}
 	}
-	return stream, s, nil
+	return s, nil
 }
 
 // snapshotDigest is what a snapshot adds to counters.snapshotSum. Checksums

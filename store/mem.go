@@ -113,17 +113,16 @@ func (m *Memory) at(seq uint64) *messages.Envelope {
 	return e
 }
 
-// tail is the stream's records after a sequence, oldest first; the caller
-// holds mu.
-func (m *Memory) tail(stream string, after uint64) []record {
-	var records []record
+// tail is the stream's events after a sequence, oldest first, and the sequence
+// of the first; the caller holds mu.
+func (m *Memory) tail(stream string, after uint64) (first uint64, events []*messages.Envelope) {
 	for seq := m.heads[stream].last; seq > after; {
 		e := m.at(seq)
-		records = append(records, record{seq, e})
-		seq = e.Previous
+		events = append(events, e)
+		first, seq = seq, e.Previous
 	}
-	slices.Reverse(records)
-	return records
+	slices.Reverse(events)
+	return first, events
 }
 
 // Load is Store.Load.
@@ -134,7 +133,8 @@ func (m *Memory) Load(ctx context.Context, stream string) (state []byte, version
 		return nil, 0, nil, err
 	}
 	snap := m.snapshots[stream]
-	return bytes.Clone(snap.state), snap.version, envelopes(m.tail(stream, snap.last)), nil
+	_, events = m.tail(stream, snap.last)
+	return bytes.Clone(snap.state), snap.version, events, nil
 }
 
 // Replay is Store.Replay.
@@ -211,13 +211,13 @@ func (m *Memory) Checkpoint(ctx context.Context) error {
 	var stuck []error
 	for _, stream := range slices.SortedFunc(maps.Keys(m.heads), compareStreams) {
 		snap := m.snapshots[stream]
-		records := m.tail(stream, snap.last)
-		if len(records) == 0 {
+		first, events := m.tail(stream, snap.last)
+		if len(events) == 0 {
 			continue
 		}
-		state, err := m.opts.Fold(stream, snap.state, envelopes(records))
+		state, err := m.opts.Fold(stream, snap.state, events)
 		if err != nil {
-			stuck = append(stuck, &StuckError{Stream: stream, Sequence: records[0].seq, Err: err})
+			stuck = append(stuck, &StuckError{Stream: stream, Sequence: first, Err: err})
 			continue
 		}
 		h := m.heads[stream]

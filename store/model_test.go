@@ -62,6 +62,9 @@ func TestAStoreIsItsModel(t *testing.T) {
 		for _, name := range modelStreams {
 			m.streams[name] = &modelStream{}
 		}
+		if rapid.Bool().Draw(t, "live") {
+			m.opts.Live = m.live
+		}
 		m.open()
 		defer func() { m.s.Close() }()
 		t.Repeat(map[string]func(*rapid.T){
@@ -93,6 +96,15 @@ func (m *machine) open() {
 	var err error
 	m.s, err = store.Open(m.opts)
 	m.must(err)
+}
+
+// live knows every other stream.
+func (m *machine) live(stream string) ([]byte, uint64, bool) {
+	model := m.streams[stream]
+	if model.state == "" {
+		return nil, model.version, stream < "s/"
+	}
+	return []byte(model.state), model.version, stream < "s/"
 }
 
 func (m *machine) draw(t *rapid.T) (string, *modelStream) {

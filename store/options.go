@@ -13,7 +13,8 @@ import (
 // one. A nil result means that the stream has ended and needs no snapshot. An
 // error, such as messages.ErrUnknownEvent for an event whose TypeName is "",
 // keeps the stream's old snapshot and every event after it. It must be a pure
-// function and must not keep events; it is called from any goroutine.
+// function and must keep neither state nor events; it is called from any
+// goroutine.
 type Fold func(stream string, state []byte, events []*messages.Envelope) ([]byte, error)
 
 // Options configures a store. The zero value of every field but Dir works.
@@ -29,13 +30,25 @@ type Options struct {
 	// Fold makes snapshots. Nil means none: the journal is never trimmed and
 	// every start reads all of it.
 	Fold Fold
+	// Live gives the state of a stream as its owner has it in memory: what Fold
+	// would make of all events up to a version that is durable. A checkpoint then
+	// need not read, decode and fold those events, which is most of its cost.
+	// false means that nobody has it, and Fold does the work; so does a nil Live.
+	// It is called from any goroutine, and the store does not change the state.
+	Live func(stream string) (state []byte, version uint64, ok bool)
 	// Retention says how much of the journal to keep behind the checkpoint.
 	Retention Retention
 	// CheckpointEvery is the number of events after which the store checkpoints
-	// by itself. 0 means 50,000 or the number of streams, whichever is more:
-	// the more streams share a checkpoint, the more snapshots share a page. A
+	// by itself. 0 means ten for each stream, at least 200,000 and at most
+	// 1,000,000: the more events of a stream share a fold, and the more snapshots
+	// a page, the less each costs, and a start after a crash reads them all. A
 	// negative value means only when Checkpoint is called.
 	CheckpointEvery int
+	// CommitInterval is the least time between the beginnings of two commits of
+	// appends and secrets; what arrives meanwhile shares the next one. What comes
+	// after a pause is committed at once, and so is a batch that is full. 0 means
+	// 10 ms, a negative value no interval.
+	CommitInterval time.Duration
 	// Logger is where the store speaks. Nil means nowhere.
 	Logger *slog.Logger
 	// OnFailure is told, on a goroutine of its own, that a commit failed and
@@ -64,16 +77,23 @@ type Retention struct {
 }
 
 const (
-	defaultRetentionCount  = 1_000_000
-	defaultRetentionAge    = 7 * 24 * time.Hour
-	defaultCheckpointEvery = 50_000
-	keySize                = 32 // AES-256
+	defaultRetentionCount = 1_000_000
+	defaultRetentionAge   = 7 * 24 * time.Hour
+	defaultCommitInterval = 10 * time.Millisecond
+	// The default of CheckpointEvery.
+	eventsPerFold        = 10
+	leastCheckpointEvery = 200_000
+	mostCheckpointEvery  = 1_000_000
+	keySize              = 32 // AES-256
 )
 
 // withDefaults replaces what zero stands for.
 func (o Options) withDefaults() Options {
 	if o.Epoch == 0 {
 		o.Epoch = 1
+	}
+	if o.CommitInterval == 0 {
+		o.CommitInterval = defaultCommitInterval
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"slices"
 )
 
 // The layout of a bbolt file (go.etcd.io/bbolt, internal/common). bbolt maps
@@ -44,8 +45,15 @@ type pageFile struct {
 	badHead  string   // what is wrong with one of the two heads
 	used     []bool   // pages that the walk has seen
 	buffers  [][]byte // one page for each depth of the tree
-	buckets  []string // their names
+	buckets  []bucketRoot
 	findings []string
+}
+
+// bucketRoot is where the records of a bucket are.
+type bucketRoot struct {
+	name   string
+	page   uint64 // 0 if they are inside of the root page
+	inline []byte // which is then this
 }
 
 // openPages reads the two heads. It fails only when neither can be used.
@@ -109,18 +117,6 @@ func (p *pageFile) headOffsets() []int64 {
 	return at
 }
 
-// firstFinding walks the whole file.
-func (p *pageFile) firstFinding(acceptOlderHead bool) error {
-	if p.badHead != "" && !acceptOlderHead {
-		return &DamageError{Reason: p.badHead}
-	}
-	p.walk("", func(string, []byte, []byte) {})
-	if len(p.findings) > 0 {
-		return &DamageError{Reason: p.findings[0]}
-	}
-	return nil
-}
-
 func (p *pageFile) report(format string, args ...any) {
 	switch len(p.findings) {
 	case maxFindings:
@@ -131,39 +127,55 @@ func (p *pageFile) report(format string, args ...any) {
 	}
 }
 
+type recordVisit func(key, value []byte)
+
 // walk visits every record of one bucket, or of all with an empty name, in key
 // order, and every page once. Damaged pages are reported and left out. key and
 // value are only valid during the call.
 func (p *pageFile) walk(bucket string, visit func(bucket string, key, value []byte)) {
+	p.begin()
+	for _, b := range p.buckets {
+		if bucket == "" || bucket == b.name {
+			p.bucket(b.name, func(key, value []byte) { visit(b.name, key, value) })
+		}
+	}
+	if bucket == "" {
+		p.countFree()
+	}
+}
+
+// begin forgets what was seen and finds the buckets.
+func (p *pageFile) begin() {
 	p.used = make([]bool, p.limit)
 	p.used[0], p.used[1] = true, true
 	p.findings, p.buckets = nil, nil
 	p.tree(p.root, 0, nil, nil, func(flags uint32, key, value []byte) {
-		name := string(key)
 		if flags != leafIsBucket || len(value) < bucketHeader {
-			p.report("entry %q of the root is not a bucket", name)
+			p.report("entry %q of the root is not a bucket", key)
 			return
 		}
-		p.buckets = append(p.buckets, name)
-		if bucket != "" && bucket != name {
-			return
-		}
-		record := func(flags uint32, key, value []byte) {
-			if flags != 0 {
-				p.report("a record of bucket %s has flags %#x", name, flags)
-				return
-			}
-			visit(name, key, value)
-		}
-		root := binary.NativeEndian.Uint64(value)
-		if root == 0 {
-			p.elements(value[bucketHeader:], "inline page of bucket "+name, 1, nil, nil, record)
-			return
-		}
-		p.tree(root, 1, nil, nil, record)
+		p.buckets = append(p.buckets, bucketRoot{string(key), binary.NativeEndian.Uint64(value), bytes.Clone(value[bucketHeader:])})
 	})
-	if bucket == "" {
-		p.countFree()
+}
+
+// bucket visits the records of one bucket. It reports one that is not there.
+func (p *pageFile) bucket(name string, visit recordVisit) {
+	i := slices.IndexFunc(p.buckets, func(b bucketRoot) bool { return b.name == name })
+	if i < 0 {
+		p.report("it has no bucket %s", name)
+		return
+	}
+	record := func(flags uint32, key, value []byte) {
+		if flags != 0 {
+			p.report("a record of bucket %s has flags %#x", name, flags)
+			return
+		}
+		visit(key, value)
+	}
+	if b := p.buckets[i]; b.page == 0 {
+		p.elements(b.inline, "inline page of bucket "+name, 1, nil, nil, record)
+	} else {
+		p.tree(b.page, 1, nil, nil, record)
 	}
 }
 

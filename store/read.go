@@ -19,23 +19,6 @@ var errTrimmed = errors.New("it is missing")
 // have overtaken it. Each leaves a newer snapshot, so two would do.
 const loadTries = 5
 
-// record is an envelope and where it stands.
-type record struct {
-	seq uint64
-	e   *messages.Envelope
-}
-
-func envelopes(records []record) []*messages.Envelope {
-	if len(records) == 0 {
-		return nil
-	}
-	events := make([]*messages.Envelope, len(records))
-	for i := range records {
-		events[i] = records[i].e
-	}
-	return events
-}
-
 // Load reads one stream: its newest snapshot, nil when there is none, at
 // version, and the envelopes after it, oldest first. A stream that has ended
 // and begins anew goes on counting: its snapshot is nil and version is where
@@ -48,10 +31,9 @@ func (s *Store) Load(ctx context.Context, stream string) (state []byte, version 
 			return nil, 0, nil, err
 		}
 		var snap snapshot
-		var records []record
-		snap, records, err = s.load(ctx, stream)
+		snap, events, err = s.load(ctx, stream)
 		if err == nil {
-			return snap.state, snap.version, envelopes(records), nil
+			return snap.state, snap.version, events, nil
 		}
 		if !errors.Is(err, errTrimmed) {
 			break
@@ -60,9 +42,9 @@ func (s *Store) Load(ctx context.Context, stream string) (state []byte, version 
 	return nil, 0, nil, fmt.Errorf("load %s: %w", stream, err)
 }
 
-func (s *Store) load(ctx context.Context, stream string) (snapshot, []record, error) {
+func (s *Store) load(ctx context.Context, stream string) (snapshot, []*messages.Envelope, error) {
 	s.mu.RLock()
-	h := s.index.heads[stream]
+	h := s.index.heads.get(stream)
 	s.mu.RUnlock()
 	// The snapshot is read first: one that is made later covers more, and what
 	// is then trimmed shows as errTrimmed.
@@ -70,46 +52,74 @@ func (s *Store) load(ctx context.Context, stream string) (snapshot, []record, er
 	if err != nil {
 		return snapshot{}, nil, err
 	}
-	var records []record
+	var events []*messages.Envelope
 	for h.version > snap.version {
 		if err := ctx.Err(); err != nil {
 			return snapshot{}, nil, err
 		}
 		err := s.view(func(tx *bolt.Tx) error {
-			records, h, err = walkBack(tx, stream, h, snap.version, records)
+			events, h, err = walkBack(tx, stream, h, snap.version, events)
 			return err
 		})
 		if err != nil {
 			return snapshot{}, nil, err
 		}
 	}
-	slices.Reverse(records)
-	return snap, records, nil
+	slices.Reverse(events)
+	return snap, events, nil
 }
 
-// walkBack appends to records, newest first, a page of the stream's envelopes
+// walkBack appends to events, newest first, a page of the stream's envelopes
 // from head h down to version after+1, and returns the head before them.
-func walkBack(tx *bolt.Tx, stream string, h head, after uint64, records []record) ([]record, head, error) {
+func walkBack(tx *bolt.Tx, stream string, h head, after uint64, events []*messages.Envelope) ([]*messages.Envelope, head, error) {
 	journal := tx.Bucket([]byte(bucketJournal))
 	for n, size := 0, 0; n < pageRecords && size < pageBytes && h.version > after; n++ {
 		key := journalKey(h.last)
 		value := journal.Get(key)
 		if value == nil {
-			return records, h, &DamageError{Sequence: h.last, Stream: stream, Reason: errTrimmed.Error(), cause: errTrimmed}
+			return events, h, missing(stream, h)
 		}
 		e, err := decodeEnvelope(key, value)
 		if err != nil {
-			return records, h, err
+			return events, h, err
 		}
-		if e.Stream != stream || e.Version != h.version || e.Previous >= h.last {
-			return records, h, &DamageError{Sequence: h.last, Stream: stream, Reason: fmt.Sprintf(
-				"it is version %d of stream %q and should be version %d", e.Version, e.Stream, h.version)}
+		earlier, err := before(h, stream, e.Stream, e.Version, e.Previous)
+		if err != nil {
+			return events, h, err
 		}
-		records = append(records, record{h.last, e})
+		events = append(events, e)
 		size += len(value)
-		h = head{version: h.version - 1, last: e.Previous}
+		h = earlier
 	}
-	return records, h, nil
+	return events, h, nil
+}
+
+func missing(stream string, h head) error {
+	return &DamageError{Sequence: h.last, Stream: stream, Reason: errTrimmed.Error(), cause: errTrimmed}
+}
+
+// before is the head of a stream before the event at h, which says what its
+// stream, its version and the sequence before it are.
+func before(h head, stream, isStream string, isVersion, previous uint64) (head, error) {
+	if isStream != stream || isVersion != h.version || previous >= h.last {
+		return h, &DamageError{Sequence: h.last, Stream: stream, Reason: fmt.Sprintf(
+			"it is version %d of stream %q and should be version %d", isVersion, isStream, h.version)}
+	}
+	return head{version: h.version - 1, last: previous}, nil
+}
+
+// snapshot reads one snapshot; without one it is the zero value.
+func (s *Store) snapshot(stream string) (snap snapshot, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		key := snapshotKey(stream)
+		record := tx.Bucket([]byte(bucketSnapshots)).Get(key)
+		if record == nil {
+			return nil
+		}
+		_, snap, err = decodeSnapshot(key, record)
+		return err
+	})
+	return snap, err
 }
 
 // History calls yield with the envelopes of a stream, newest first, that come
@@ -117,13 +127,13 @@ func walkBack(tx *bolt.Tx, stream string, h head, after uint64, records []record
 // retention ends. It works while the store has failed, for whoever looks.
 func (s *Store) History(ctx context.Context, stream string, before uint64, yield func(*messages.Envelope) bool) error {
 	s.mu.RLock()
-	h := s.index.heads[stream]
+	h := s.index.heads.get(stream)
 	s.mu.RUnlock()
 	for h.version > 0 && h.last > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		var page []record
+		var page []*messages.Envelope
 		ended := false
 		err := s.view(func(tx *bolt.Tx) (err error) {
 			page, h, err = walkBack(tx, stream, h, 0, nil)
@@ -135,11 +145,11 @@ func (s *Store) History(ctx context.Context, stream string, before uint64, yield
 		if err != nil {
 			return fmt.Errorf("history of %s: %w", stream, err)
 		}
-		for _, r := range page {
-			if before != 0 && r.e.Version >= before {
+		for _, e := range page {
+			if before != 0 && e.Version >= before {
 				continue
 			}
-			if !yield(r.e) {
+			if !yield(e) {
 				return nil
 			}
 		}

@@ -88,7 +88,7 @@ func (s *Store) PutSecrets(ctx context.Context, secrets map[string][]byte) error
 		}
 		size += len(id) + len(secret)
 	}
-	return s.submit(ctx, &request{size: size, secrets: func(b *bolt.Bucket) error {
+	return s.do(ctx, &request{size: size, secrets: func(b *bolt.Bucket) error {
 		// Sealed here, on the writer, so that no secret with an old key can
 		// slip in behind Reseal.
 		if s.aead == nil {
@@ -115,7 +115,7 @@ func (s *Store) DeleteSecrets(ctx context.Context, ids ...string) error {
 			return err
 		}
 	}
-	return s.submit(ctx, &request{secrets: func(b *bolt.Bucket) error {
+	return s.do(ctx, &request{secrets: func(b *bolt.Bucket) error {
 		for _, id := range ids {
 			if err := b.Delete([]byte(id)); err != nil {
 				return err
@@ -222,7 +222,7 @@ func (s *Store) Reseal(ctx context.Context, newKey []byte) error {
 	defer s.secretsMu.Unlock()
 	// Not to be abandoned halfway: readers must not meet the new seals with
 	// the old key.
-	return s.submit(context.WithoutCancel(ctx), &request{
+	return s.do(context.WithoutCancel(ctx), &request{
 		job:     func(tx *bolt.Tx) error { return reseal(tx, s.aead, next) },
 		publish: func() { s.aead = next },
 	})

@@ -16,7 +16,8 @@ import (
 
 // Replayer receives what Replay reads. An error stops the walk.
 type Replayer interface {
-	// Snapshot is called for every stream that has one, in key order.
+	// Snapshot is called for every stream that has one, in key order. The state
+	// is the replayer's to keep.
 	Snapshot(stream string, version uint64, state []byte) error
 	// Event is called for every envelope that is not part of its stream's
 	// snapshot, in journal order.
@@ -29,15 +30,15 @@ type Store struct {
 	path  string
 	owner *os.File // holds the lock on the folder
 
-	// gate lets Close wait for senders before it closes queue.
-	gate   sync.RWMutex
-	closed bool
-	queue  chan *request
+	queue *queue
+	// requests are those of appends, to be used again.
+	requests sync.Pool
 
 	// dbMu is held shared by every read transaction and exclusively while the
 	// file is exchanged. The writer alone exchanges it, and reads db unlocked.
-	dbMu sync.RWMutex
-	db   *bolt.DB
+	dbMu   sync.RWMutex
+	db     *bolt.DB
+	closed bool
 
 	// mu guards what the writer publishes after each commit.
 	mu     sync.RWMutex
@@ -76,7 +77,7 @@ func Open(opts Options) (*Store, error) {
 	s := &Store{
 		opts:  opts,
 		path:  filepath.Join(opts.Dir, fileName),
-		queue: make(chan *request, queueLength),
+		queue: newQueue(),
 		kick:  make(chan struct{}, 1),
 		stuck: make(map[string]uint64),
 	}
@@ -115,12 +116,11 @@ func (s *Store) open() error {
 			return err
 		}
 	}
-	db, err := openFile(s.path, s.opts.AcceptOlderHead, s.Err() != nil)
+	db, ix, err := openFile(s.path, s.opts.AcceptOlderHead, s.Err() != nil)
 	if err != nil {
 		return err
 	}
-	ix, err := s.settle(db)
-	if err != nil {
+	if err := s.settle(db, &ix); err != nil {
 		return errors.Join(err, db.Close())
 	}
 	s.dbMu.Lock()
@@ -133,25 +133,18 @@ func (s *Store) open() error {
 	return nil
 }
 
-// settle reads the index, takes the epoch and commits once. The commit shows
-// that the disk takes writes, and puts behind us whatever an earlier commit of
-// unknown outcome has left: what we have read is durable from here on.
-func (s *Store) settle(db *bolt.DB) (index, error) {
-	ix, err := readIndex(db)
-	if err != nil {
-		return index{}, err
-	}
+// settle takes the epoch and commits once. The commit shows that the disk takes
+// writes, and puts behind us whatever an earlier commit of unknown outcome has
+// left: what we have read is durable from here on.
+func (s *Store) settle(db *bolt.DB, ix *index) error {
 	if ix.epoch > s.opts.Epoch {
-		return index{}, fmt.Errorf("open journal with epoch %d: it has epoch %d: %w", s.opts.Epoch, ix.epoch, ErrConflict)
+		return fmt.Errorf("open journal with epoch %d: it has epoch %d: %w", s.opts.Epoch, ix.epoch, ErrConflict)
 	}
 	ix.epoch = s.opts.Epoch
 	if err := guard(func() error { return db.Update(ix.put) }); err != nil {
-		return index{}, fmt.Errorf("open journal: first commit: %w", err)
+		return fmt.Errorf("open journal: first commit: %w", err)
 	}
-	if err := s.checkKey(db); err != nil {
-		return index{}, err
-	}
-	return ix, nil
+	return s.checkKey(db)
 }
 
 // start runs the writer and, if snapshots are wanted, the checkpointer.
@@ -182,7 +175,7 @@ func (s *Store) Reopen(ctx context.Context) error {
 	if s.Err() == nil {
 		return ctx.Err()
 	}
-	return s.submit(ctx, &request{reopen: true})
+	return s.do(ctx, &request{reopen: true})
 }
 
 // reopen runs on the writer.
@@ -208,19 +201,15 @@ func (s *Store) reopen() error {
 func (s *Store) Close() error {
 	s.stopFold()
 	s.running.Wait()
-	s.gate.Lock()
-	if s.closed {
-		s.gate.Unlock()
-		s.writer.Wait()
-		return nil
-	}
-	s.closed = true
-	close(s.queue)
-	s.gate.Unlock()
+	s.queue.close()
 	s.writer.Wait()
 
 	s.dbMu.Lock()
 	defer s.dbMu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
 	var err error
 	if s.db != nil {
 		err = guard(s.db.Close)
@@ -282,7 +271,7 @@ func (s *Store) Stats() (Stats, error) {
 		FileBytes: info.Size(),
 		Events:    ix.last + 1 - ix.first, First: ix.first, Last: ix.last, JournalBytes: ix.bytes,
 		Checkpoint: ix.checkpoint, Snapshots: ix.snapshots,
-		Streams: len(ix.heads), StuckStreams: ix.stuck,
+		Streams: ix.heads.len(), StuckStreams: ix.stuck,
 		Batches: s.tally.batches, Appended: s.tally.appended, LargestBatch: s.tally.largest,
 		Failures: s.tally.failures,
 	}, nil
@@ -293,7 +282,7 @@ func (s *Store) Stats() (Stats, error) {
 // opens with epoch is the owner.
 func (s *Store) Fence(ctx context.Context, epoch uint64) error {
 	var next counters
-	return s.submit(ctx, &request{
+	return s.do(ctx, &request{
 		job: func(tx *bolt.Tx) error {
 			next = s.index.counters
 			next.epoch = max(next.epoch, epoch)

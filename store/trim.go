@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -15,11 +16,15 @@ const trimSlice = 2000
 var errNothing = errors.New("nothing to do")
 
 // trim cuts the journal from its old end as far as retention lets go, a slice
-// at a time, and never past the checkpoint.
+// at a time, and never past the checkpoint. Each slice is waited for: the next
+// checkpoint must not meet it.
 func (s *Store) trim(ctx context.Context) error {
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		cut := &trimJob{s: s, now: time.Now()}
-		err := s.submit(ctx, &request{job: cut.run, publish: cut.publish})
+		err := s.do(context.WithoutCancel(ctx), &request{job: cut.run, publish: cut.publish})
 		if errors.Is(err, errNothing) {
 			return nil
 		}
@@ -40,35 +45,57 @@ type trimJob struct {
 
 func (t *trimJob) run(tx *bolt.Tx) error {
 	t.next = t.s.index.counters
-	journal := tx.Bucket([]byte(bucketJournal))
-	for t.dropped < trimSlice && t.next.first <= t.next.checkpoint {
-		key := journalKey(t.next.first)
-		value := journal.Get(key)
+	if err := t.choose(tx); err != nil {
+		return err
+	}
+	if t.dropped == 0 {
+		return errNothing
+	}
+	c := tx.Bucket([]byte(bucketJournal)).Cursor() // cheaper than Bucket.Delete
+	for seq := t.s.index.first; seq < t.next.first; seq++ {
+		c.Seek(journalKey(seq))
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	for _, stream := range t.ended {
+		if err := t.bury(tx, stream); err != nil {
+			return err
+		}
+	}
+	return t.next.put(tx)
+}
+
+// choose finds the events to drop before it changes a page, while a step to the
+// next record is cheap.
+func (t *trimJob) choose(tx *bolt.Tx) error {
+	ix := &t.s.index
+	noneGone := ix.gone.empty()
+	c := tx.Bucket([]byte(bucketJournal)).Cursor()
+	key, value := c.First()
+	for ; t.dropped < trimSlice && t.next.first <= t.next.checkpoint; key, value = c.Next() {
+		if !bytes.Equal(key, journalKey(t.next.first)) {
+			return &DamageError{Sequence: t.next.first, Reason: "it is missing"}
+		}
 		// Damage is left where it is, for verify to find.
-		e, err := decodeEnvelope(key, value)
+		h, err := decodeHeader(key, value)
 		if err != nil {
 			return err
 		}
-		if !t.s.opts.Retention.drops(t.next, time.Unix(0, e.AtUnixNano), t.now) {
+		if !t.s.opts.Retention.drops(t.next, time.Unix(0, int64(h.atNanos)), t.now) {
 			break
 		}
-		_, gone := t.s.index.gone[e.Stream]
-		if gone && t.s.index.heads[e.Stream].last == t.next.first {
-			if err := t.bury(tx, e.Stream); err != nil {
-				return err
+		if !noneGone {
+			slot, known := ix.heads.find(string(h.stream))
+			if known && ix.gone.has(slot) && ix.heads.at(slot).last == t.next.first {
+				t.ended = append(t.ended, string(h.stream))
 			}
 		}
 		t.next.bytes -= uint64(len(value))
 		t.next.first++
 		t.dropped++
-		if err := journal.Delete(key); err != nil {
-			return err
-		}
 	}
-	if t.dropped == 0 {
-		return errNothing
-	}
-	return t.next.put(tx)
+	return nil
 }
 
 // bury removes the tombstone of a stream whose last event is dropped. Whoever
@@ -80,15 +107,16 @@ func (t *trimJob) bury(tx *bolt.Tx, stream string) error {
 		t.next.snapshots--
 		t.next.snapshotSum -= snapshotDigest(old)
 	}
-	t.ended = append(t.ended, stream)
 	return snapshots.Delete(key)
 }
 
 func (t *trimJob) publish() {
 	t.s.index.counters = t.next
 	for _, stream := range t.ended {
-		delete(t.s.index.heads, stream)
-		delete(t.s.index.gone, stream)
+		if slot, ok := t.s.index.heads.find(stream); ok {
+			t.s.index.gone.remove(slot)
+			t.s.index.heads.remove(stream)
+		}
 	}
 }
 

@@ -155,7 +155,7 @@ func (v *verifier) run(pages *pageFile) {
 		}
 	})
 	for _, name := range bucketNames() {
-		if !slices.Contains(pages.buckets, name) {
+		if !slices.ContainsFunc(pages.buckets, func(b bucketRoot) bool { return b.name == name }) {
 			v.find(0, "", "it has no bucket %s", name)
 		}
 	}

@@ -1,10 +1,9 @@
 package store
 
 import (
-	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -12,150 +11,80 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-const (
-	// queueLength is how many requests may wait without blocking their caller
-	// in the send; it does not bound a batch.
-	queueLength = 1024
-	// maxBatchEvents and maxBatchBytes bound one commit, and one request.
-	maxBatchEvents = 4096
-	maxBatchBytes  = 4 << 20
-	// envelopeOverhead is more than an envelope adds to its event, apart from
-	// the stream's name.
-	envelopeOverhead = 64
-)
-
-// request is one thing for the writer to do: an append or a write of secrets,
-// which share a commit with others, a job with a transaction of its own, or to
-// reopen the file.
-type request struct {
-	stream  string
-	after   uint64
-	at      time.Time
-	payload payload
-	size    int
-
-	// secrets returns ErrNoKey before it writes anything; every other error is
-	// a failure of the store.
-	secrets func(b *bolt.Bucket) error
-
-	// job returns an error to undo what it did; that is no failure of the
-	// store. publish runs under Store.mu once the job is durable.
-	job     func(tx *bolt.Tx) error
-	publish func()
-
-	reopen bool
-
-	verdict error      // what a batch says about this request
-	answer  chan error // has room for the one answer
-}
-
-// submit queues a request and waits for its answer. A context that ends while
-// the request is queued does not take it back.
-func (s *Store) submit(ctx context.Context, r *request) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	r.answer = make(chan error, 1)
-	if err := s.enqueue(ctx, r); err != nil {
-		return err
-	}
-	select {
-	case err := <-r.answer:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s *Store) enqueue(ctx context.Context, r *request) error {
-	s.gate.RLock()
-	defer s.gate.RUnlock()
-	if s.closed {
-		return ErrClosed
-	}
-	select {
-	case s.queue <- r: // the usual case, and cheaper on its own
-		return nil
-	default:
-	}
-	select {
-	case s.queue <- r:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // write is the writer goroutine: the only one that ever begins a writable
-// transaction once the store is open.
+// transaction once the store is open. Commits of batches begin at least
+// CommitInterval apart: each costs two syncs and some pages, whatever is in it.
 func (s *Store) write() {
-	b := &batch{heads: make(map[string]head)}
-	var next *request
+	b := &batch{}
+	var pause time.Duration
+	if s.opts.CommitInterval > 0 {
+		pause = s.opts.CommitInterval
+	}
+	var begun time.Time
 	for {
-		r := next
-		if next = nil; r == nil {
-			var open bool
-			if r, open = <-s.queue; !open {
-				return
-			}
+		alone, shared := s.queue.next(begun.Add(pause), b.requests[:0])
+		if alone == nil && len(shared) == 0 {
+			return
 		}
 		failed := s.Err()
 		switch {
-		case r.reopen && failed != nil:
-			r.answer <- s.reopen()
-		case r.reopen:
-			r.answer <- nil
-		case failed != nil:
-			r.answer <- failed
-		case r.job != nil:
-			s.runJob(r)
-		default:
-			next = s.drain(b, r)
+		case alone == nil && failed != nil:
+			for _, r := range shared {
+				r.answer <- failed
+			}
+		case alone == nil:
+			begun = time.Now()
+			b.reset(shared)
 			s.commit(b)
+		case alone.reopen && failed != nil:
+			alone.answer <- s.reopen()
+		case alone.reopen:
+			alone.answer <- nil
+		case failed != nil:
+			alone.answer <- failed
+		default:
+			s.runJob(alone)
 		}
+		clear(shared)
 	}
 }
 
 // batch is what goes into one commit. It is reused.
 type batch struct {
 	requests []*request
-	events   int
-	bytes    int
-	heads    map[string]head // of the streams in this batch, after it
-	counters counters        // after this batch
-	written  int             // events that are part of it
+	moves    []move   // of the streams in this batch
+	moved    slotSet  // the same streams
+	counters counters // after this batch
+	written  int      // events that are part of it
 	envelope messages.Envelope
+	key      [8]byte
 	arena    []byte // the records; bbolt keeps them until the commit
 }
 
-func (b *batch) add(r *request) {
-	b.requests = append(b.requests, r)
-	b.events += r.payload.len()
-	b.bytes += r.size
+// move is where a stream stands after a batch.
+type move struct {
+	slot uint32
+	head
 }
 
-// drain fills the batch with r and those that are waiting already. It returns
-// the request at which it had to stop.
-func (s *Store) drain(b *batch, r *request) *request {
-	clear(b.requests)
-	clear(b.heads)
-	b.requests, b.events, b.bytes, b.written = b.requests[:0], 0, 0, 0
-	b.arena = b.arena[:0]
-	b.add(r)
-	for {
-		select {
-		case r, open := <-s.queue:
-			if !open {
-				return nil
+func (b *batch) reset(requests []*request) {
+	for _, m := range b.moves {
+		b.moved.remove(m.slot)
+	}
+	b.requests, b.moves, b.arena, b.written = requests, b.moves[:0], b.arena[:0], 0
+}
+
+// moveOf is what the batch has done to a stream so far. One that is in a batch
+// more than once was there a moment ago.
+func (b *batch) moveOf(slot uint32) *move {
+	if b.moved.has(slot) {
+		for i := len(b.moves) - 1; i >= 0; i-- {
+			if b.moves[i].slot == slot {
+				return &b.moves[i]
 			}
-			if r.job != nil || r.reopen || b.events+r.payload.len() > maxBatchEvents || b.bytes+r.size > maxBatchBytes {
-				return r
-			}
-			b.add(r)
-		default:
-			return nil
 		}
 	}
+	return nil
 }
 
 // commit makes a batch durable, publishes it and answers.
@@ -224,9 +153,15 @@ func (s *Store) fill(tx *bolt.Tx, b *batch) (dirty bool, err error) {
 
 // fillAppend says in r.verdict why it writes nothing.
 func (s *Store) fillAppend(journal *bolt.Bucket, b *batch, r *request) error {
-	h, ok := b.heads[r.stream]
-	if !ok {
-		h = s.index.heads[r.stream]
+	slot, known := s.index.heads.find(r.stream)
+	var h head
+	var earlier *move
+	if known {
+		if earlier = b.moveOf(slot); earlier != nil {
+			h = earlier.head
+		} else {
+			h = s.index.heads.at(slot).head
+		}
 	}
 	switch {
 	case b.counters.epoch > s.opts.Epoch:
@@ -238,45 +173,68 @@ func (s *Store) fillAppend(journal *bolt.Bucket, b *batch, r *request) error {
 	case r.payload.len() == 0:
 		return nil
 	}
-	for i := range r.payload.len() {
-		key, record := b.encode(r, h, i, s.opts.Epoch)
-		if err := journal.Put(key, record); err != nil {
-			return err
-		}
-		h = head{version: h.version + 1, last: b.counters.last}
+	if !known {
+		// It stands at version 0, as if it were not there, until the commit; and
+		// after a commit that fails, Reopen makes a new index.
+		s.mu.Lock()
+		slot = s.index.heads.add(r.stream)
+		s.mu.Unlock()
 	}
-	b.heads[r.stream] = h
+	h, err := b.put(journal, r, h, s.opts.Epoch)
+	if err != nil {
+		return err
+	}
+	if earlier != nil {
+		earlier.head = h
+		return nil
+	}
+	b.moved.add(slot)
+	b.moves = append(b.moves, move{slot, h})
 	return nil
 }
 
-// encode gives the event at index i the next sequence and makes its record.
-func (b *batch) encode(r *request, h head, i int, epoch uint64) (key, record []byte) {
-	e := &b.envelope
-	e.Stream, e.Version, e.Epoch = r.stream, h.version+1, epoch
-	e.Previous, e.AtUnixNano = h.last, r.at.UnixNano()
-	r.payload.put(e, i)
-	size := crcSize + e.SizeVT()
-	if cap(b.arena)-len(b.arena) < size {
+// put gives the events of a request the next sequences, writes their records,
+// and returns the stream's head after them.
+func (b *batch) put(journal *bolt.Bucket, r *request, h head, epoch uint64) (head, error) {
+	if cap(b.arena)-len(b.arena) < r.size {
 		// Records that bbolt holds stay where they are, in the old arena.
-		b.arena = make([]byte, 0, max(2*cap(b.arena), size, 64<<10))
+		b.arena = make([]byte, 0, max(2*cap(b.arena), r.size, 64<<10))
 	}
-	b.arena = b.arena[:len(b.arena)+size]
-	record = b.arena[len(b.arena)-size:]
-	// Marshalling into a buffer of the right size cannot fail.
-	_, _ = e.MarshalToSizedBufferVT(record[crcSize:])
+	room := b.arena[len(b.arena) : len(b.arena)+r.size]
+	b.arena = b.arena[:len(b.arena)+r.size]
+	for i := range r.payload.len() {
+		e := &b.envelope
+		e.Stream, e.Version, e.Epoch = r.stream, h.version+1, epoch
+		e.Previous, e.AtUnixNano = h.last, r.at
+		r.payload.put(e, i)
+		// It marshals from the end, so that nobody needs to know the size before.
+		// The room is large enough (payload.check), so it cannot fail.
+		n, _ := e.MarshalToSizedBufferVT(room)
+		record := room[len(room)-n-crcSize:]
+		room = room[:len(room)-n-crcSize]
 
-	b.counters.last++
-	b.counters.bytes += uint64(size)
-	b.written++
-	key = journalKey(b.counters.last)
-	seal(bucketJournal, key, record)
-	return key, record
+		b.counters.last++
+		b.counters.bytes += uint64(len(record))
+		b.written++
+		binary.BigEndian.PutUint64(b.key[:], b.counters.last)
+		seal(journalCRC, b.key[:], record)
+		if err := journal.Put(b.key[:], record); err != nil { // which copies the key
+			return head{}, err
+		}
+		h = head{version: h.version + 1, last: b.counters.last}
+	}
+	return h, nil
 }
 
 // publish lets everybody see what is durable.
 func (s *Store) publish(b *batch) {
 	s.mu.Lock()
-	maps.Copy(s.index.heads, b.heads)
+	for _, m := range b.moves {
+		s.index.heads.at(m.slot).head = m.head
+		if s.opts.Fold != nil {
+			s.index.dirty.add(m.slot)
+		}
+	}
 	s.index.counters = b.counters
 	s.tally.batches++
 	s.tally.appended += uint64(b.written)
