@@ -286,6 +286,11 @@ func (f *Farm) History(ctx context.Context, id string, before uint64, limit int)
 // Registrars returns every target with its gate and the states of its
 // profiles.
 func (f *Farm) Registrars(ctx context.Context) ([]RegistrarView, error) {
+	select {
+	case <-f.stopped:
+		return nil, ErrStopping
+	default:
+	}
 	if !f.started.Load() {
 		return nil, ErrStarting
 	}

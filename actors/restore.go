@@ -94,6 +94,27 @@ func (r *restorer) park(c *crashes, env *messages.Envelope) {
 	r.farm.observer.ActorRestarted(true)
 }
 
+// Live gives the newest durable state of a profile's stream as a snapshot, for a
+// checkpoint that would otherwise fold it from its events. ok is false when the
+// farm has none. Another goroutine may append meanwhile: what counts is the
+// version.
+func (f *Farm) Live(stream string) (snapshot []byte, version uint64, ok bool) {
+	id, isProfile := strings.CutPrefix(stream, "p/")
+	if !isProfile || !f.started.Load() {
+		return nil, 0, false
+	}
+	s := f.restored[Shard(id)]
+	s.entering.RLock()
+	e, known := s.entries[id]
+	s.entering.RUnlock()
+	if !known {
+		return nil, 0, false
+	}
+	v := e.load()
+	snapshot, err := profile.Snapshot(v.state)
+	return snapshot, v.version, err == nil
+}
+
 // finish drops what has ended and counts the rest.
 func (r *restorer) finish() {
 	for _, s := range r.farm.restored {

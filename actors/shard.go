@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -15,13 +16,16 @@ import (
 // shardActor is the only one that spawns, wakes and passivates the profiles of
 // its shard, and their sessions. An idle profile is an entry in its map, not a running actor.
 type shardActor struct {
-	farm    *Farm
-	number  int
-	self    *actor.PID
-	entries map[string]*entry
-	byPID   map[string]*entry // running profile actors by PID id
-	wakes   wakeHeap
-	spawned uint64
+	farm   *Farm
+	number int
+	self   *actor.PID
+	// entries is written under entering, which the shard itself, the only one
+	// that writes, does not need to read.
+	entering sync.RWMutex
+	entries  map[string]*entry
+	byPID    map[string]*entry // running profile actors by PID id
+	wakes    wakeHeap
+	spawned  uint64
 	// props makes the profile actor that spawning points to.
 	props    *actor.Props
 	spawning *profileActor
@@ -150,7 +154,9 @@ func (s *shardActor) deliver(ctx actor.Context, o *order) {
 		// A forgotten profile with this id has left a stream that goes on
 		// counting.
 		e.reload = true
+		s.entering.Lock()
 		s.entries[o.id] = e
+		s.entering.Unlock()
 	}
 	if e.parked() {
 		// An operator's command is what a parked profile waits for.
@@ -247,7 +253,9 @@ func (s *shardActor) forget(e *entry, state *profile.State) {
 		s.farm.toGate(state.Spec.Registrar, &unwantSlot{id: e.id})
 	}
 	s.clearWake(e)
+	s.entering.Lock()
 	delete(s.entries, e.id)
+	s.entering.Unlock()
 	s.farm.secretGone(e.id)
 }
 

@@ -40,7 +40,8 @@ func Unmarshal(b []byte) (State, error) {
 // does with the events that it is about to trim. An unknown event type is an
 // error, and the stream must not be trimmed. A profile that is forgotten and
 // was declared by the API leaves nothing behind (nil); one that a file
-// declared leaves a tombstone.
+// declared leaves a tombstone. Snapshot does the same with the state that the
+// events have led to.
 func Fold(snapshot []byte, events []*messages.Envelope) ([]byte, error) {
 	s, err := Unmarshal(snapshot)
 	if err != nil {
@@ -52,6 +53,12 @@ func Fold(snapshot []byte, events []*messages.Envelope) ([]byte, error) {
 		}
 		s = Apply(s, e.GetProfile())
 	}
+	return Snapshot(s)
+}
+
+// Snapshot encodes what a checkpoint keeps of a state: nil for a profile that
+// leaves nothing behind.
+func Snapshot(s State) ([]byte, error) {
 	if s.Gone && s.Source != "file" {
 		return nil, nil
 	}
