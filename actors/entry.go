@@ -2,6 +2,7 @@ package actors
 
 import (
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,8 +22,6 @@ type entry struct {
 
 	// The rest is the shard's own.
 
-	// child runs while there is something to do.
-	child *actor.PID
 	// wakeAt is the entry's place in the heap, in Unix nanoseconds; index is -1
 	// when it has none.
 	wakeAt int64
@@ -40,9 +39,27 @@ type entry struct {
 // busy is what an entry knows while, and shortly after, something happens; nil
 // when it is idle and well.
 type busy struct {
+	// mu lets the child see, when it has nothing left to do, that no order is on
+	// its way, so that none is lost when it stops.
+	mu sync.Mutex
+	// child runs while there is something to do; nil once it has decided to stop.
+	child *actor.PID
 	// sent counts the orders that the child was given.
-	sent    uint64
-	crashes crashes
+	sent uint64
+
+	crashes crashes // the shard's own
+}
+
+// leave is the child's word that it has handled so many orders and stops, unless
+// there are more.
+func (b *busy) leave(handled uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sent != handled {
+		return false
+	}
+	b.child = nil
+	return true
 }
 
 // held is a state in one of two forms.
@@ -106,6 +123,16 @@ func (e *entry) occupied() *busy {
 		e.busy = new(busy)
 	}
 	return e.busy
+}
+
+// running is the profile's actor, nil when none runs.
+func (e *entry) running() *actor.PID {
+	if e.busy == nil {
+		return nil
+	}
+	e.busy.mu.Lock()
+	defer e.busy.mu.Unlock()
+	return e.busy.child
 }
 
 func (e *entry) parked() bool { return e.busy != nil && e.busy.crashes.parked }

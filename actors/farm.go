@@ -101,9 +101,9 @@ type Farm struct {
 
 // registrar is one target with what is derived from its configuration.
 type registrar struct {
-	config Registrar
-	policy profile.Policy
-	pid    *actor.PID
+	config    Registrar
+	policy    profile.Policy
+	turnstile *turnstile
 	// requestURI is that of its REGISTERs, route their Route.
 	requestURI string
 	route      []string
@@ -208,7 +208,7 @@ func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 	f.changes.end()
 	var waits []*actor.PID
 	waits = append(waits, f.shards[:]...)
-	f.eachGate(func(_ string, r registrar) { waits = append(waits, r.pid) })
+	f.eachGate(func(_ string, r registrar) { r.turnstile.stop() })
 	waits = append(waits, f.digests...)
 	for _, pid := range f.xsps.Load().pids {
 		waits = append(waits, pid)
@@ -226,14 +226,14 @@ func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 // Hold stops fresh attempts, or lets them go on: for a shutdown, and while the
 // store has failed and nothing may leave.
 func (f *Farm) Hold(on bool) {
-	f.eachGate(func(_ string, r registrar) { f.root.Send(r.pid, &holdGate{on: on}) })
+	f.eachGate(func(_ string, r registrar) { r.turnstile.take(&holdGate{on: on}) })
 }
 
 // drain waits until no attempt is open.
 func (f *Farm) drain(ctx context.Context) {
 	for {
 		open := 0
-		for _, v := range f.gateViews(ctx) {
+		for _, v := range f.gateViews() {
 			open += v.inFlight + v.paused
 		}
 		if open == 0 {
@@ -300,20 +300,19 @@ func (f *Farm) setRegistrars(rs []Registrar) {
 			r.route = []string{config.OutboundProxy}
 		}
 		if known {
-			f.root.Send(r.pid, &reconfigure{registrar: config})
+			r.turnstile.take(&reconfigure{registrar: config})
 		} else {
-			a := &registrarActor{farm: f, name: config.Name, gate: newGate(config)}
-			r.pid = f.root.Spawn(f.props(func() actor.Actor { return a }))
+			r.turnstile = newTurnstile(f, config)
 		}
-		pid := r.pid
-		r.retransmitted = func() { f.root.Send(pid, &retransmitted{}) }
+		at := r.turnstile
+		r.retransmitted = func() { at.take(&retransmitted{}) }
 		next[config.Name] = r
 	}
 	f.registrars.Store(&next)
 	for name, r := range old {
 		now, kept := next[name]
 		if !kept {
-			f.root.Stop(r.pid)
+			r.turnstile.stop()
 		}
 		if now.config.URI != r.config.URI || now.config.OutboundProxy != r.config.OutboundProxy {
 			f.targets.forget(name)
@@ -355,11 +354,11 @@ func (f *Farm) policy(name string) profile.Policy {
 	return r.policy
 }
 
-// toGate sends to a registrar's actor; false when there is no such registrar.
+// toGate takes something to a registrar's gate; false when there is no such registrar.
 func (f *Farm) toGate(name string, message any) bool {
 	r, ok := f.registrar(name)
 	if ok {
-		f.root.Send(r.pid, message)
+		r.turnstile.take(message)
 	}
 	return ok
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sipmuster/muster/actors/profile"
@@ -230,7 +229,7 @@ func (f *Farm) Vacant(ctx context.Context, id string) error {
 			if e != nil {
 				state := e.state()
 				exists = state.Exists()
-				leaving = !exists && e.child != nil
+				leaving = !exists && e.running() != nil
 			}
 		}})
 		select {
@@ -294,7 +293,7 @@ func (f *Farm) Registrars(ctx context.Context) ([]RegistrarView, error) {
 	if !f.started.Load() {
 		return nil, ErrStarting
 	}
-	gates := f.gateViews(ctx)
+	gates := f.gateViews()
 	views := []RegistrarView{}
 	f.eachGate(func(name string, r registrar) {
 		g := gates[name]
@@ -316,25 +315,9 @@ func (f *Farm) Registrars(ctx context.Context) ([]RegistrarView, error) {
 	return views, nil
 }
 
-func (f *Farm) gateViews(ctx context.Context) map[string]gateView {
-	var mu sync.Mutex
+func (f *Farm) gateViews() map[string]gateView {
 	views := map[string]gateView{}
-	var wg sync.WaitGroup
-	f.eachGate(func(name string, r registrar) {
-		reply := make(chan gateView, 1)
-		f.root.Send(r.pid, &gateStatus{reply: reply})
-		wg.Go(func() {
-			select {
-			case v := <-reply:
-				mu.Lock()
-				views[name] = v
-				mu.Unlock()
-			case <-ctx.Done():
-			case <-time.After(commandLimit):
-			}
-		})
-	})
-	wg.Wait()
+	f.eachGate(func(name string, r registrar) { views[name] = r.turnstile.view() })
 	return views
 }
 

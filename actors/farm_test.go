@@ -205,7 +205,7 @@ func TestFarmDisableRemoveEnable(t *testing.T) {
 		do("p0", profile.Enable{})
 		time.Sleep(5 * time.Second)
 		w.wantStates(map[string]int{StateRegistered: 2})
-		for name, g := range w.farm.gateViews(t.Context()) {
+		for name, g := range w.farm.gateViews() {
 			if g.inFlight != 0 || g.waiting != 0 {
 				t.Errorf("gate of %s: %d slots and %d waiting when nothing is open", name, g.inFlight, g.waiting)
 			}

@@ -23,6 +23,7 @@ type profileActor struct {
 	id     string
 	stream string
 	entry  *entry
+	busy   *busy
 	reload bool
 
 	// The state is replaced, never written: others hold it.
@@ -87,7 +88,9 @@ func (a *profileActor) Receive(ctx actor.Context) {
 	}
 	if !a.state.Attempt.Open {
 		a.chainEnded()
-		ctx.Send(a.shard, &passivate{id: a.id, handled: a.handled})
+		if a.busy.leave(a.handled) {
+			ctx.Stop(a.self) // the shard is told when it is done
+		}
 	}
 }
 
@@ -95,8 +98,10 @@ func (a *profileActor) Receive(ctx actor.Context) {
 // which knows what the failed actor may not have learned.
 func (a *profileActor) load(ctx actor.Context) {
 	if !a.reload {
-		v := a.entry.load()
-		a.versioned = &v
+		if a.versioned == nil {
+			v := a.entry.load()
+			a.versioned = &v
+		}
 		return
 	}
 	state, version, err := loadProfile(a.farm.journal, a.id)

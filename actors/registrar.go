@@ -2,6 +2,7 @@ package actors
 
 import (
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -9,15 +10,20 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// registrarActor owns the gate of one target. All its profiles share it.
-type registrarActor struct {
-	farm  *Farm
-	name  string
+// turnstile is the gate of one target, which all its profiles and calls share.
+// Whoever wants something takes it in person: the gate decides in well under a
+// microsecond, where a message to an actor of its own would wake that actor and
+// then the asker again, four times per registration.
+type turnstile struct {
+	farm *Farm
+	name string
+
+	mu    sync.Mutex
 	gate  *gate
 	timer *time.Timer
 	// armed is what the timer is set to; zero when it is not set.
 	armed time.Time
-	self  *actor.PID
+	ended bool
 	shown gateShown
 }
 
@@ -27,13 +33,15 @@ type gateShown struct {
 	open              bool
 }
 
-// Messages to a registrar actor.
+// What a turnstile takes.
 type (
 	// wantSlot: the profile is due; again with another deadline moves it.
 	wantSlot struct {
 		id       string
 		shard    *actor.PID
 		deadline time.Time
+		// granted is set when the slot is there at once.
+		granted bool
 	}
 	// unwantSlot: it is no longer due.
 	unwantSlot struct{ id string }
@@ -71,10 +79,9 @@ type (
 	retransmitted struct{}
 	reconfigure   struct{ registrar Registrar }
 	// holdGate stops fresh attempts.
-	holdGate   struct{ on bool }
-	gateTick   struct{}
-	gateSweep  struct{}
-	gateStatus struct{ reply chan<- gateView }
+	holdGate  struct{ on bool }
+	gateTick  struct{}
+	gateSweep struct{}
 )
 
 type gateView struct {
@@ -88,20 +95,23 @@ type gateView struct {
 // sweepEvery is how often a gate looks for lost slots.
 const sweepEvery = 30 * time.Second
 
-func (r *registrarActor) Receive(ctx actor.Context) {
+func newTurnstile(f *Farm, config Registrar) *turnstile {
+	r := &turnstile{farm: f, name: config.Name, gate: newGate(config)}
+	r.sweepLater()
+	return r
+}
+
+// take does what is asked and lets through whatever may go then. It does not
+// block: what it lets through is told by a message.
+func (r *turnstile) take(message any) {
 	now := time.Now()
-	switch m := ctx.Message().(type) {
-	case *actor.Started:
-		r.self = ctx.Self()
-		r.sweepLater()
-		return
-	case *actor.Stopping:
-		if r.timer != nil {
-			r.timer.Stop()
-		}
-		return
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch m := message.(type) {
 	case *wantSlot:
 		r.gate.want(m.id, m.shard, m.deadline)
+		m.granted = r.pump(now, m.id)
+		return
 	case *unwantSlot:
 		r.gate.unwant(m.id)
 	case *releaseSlot:
@@ -137,25 +147,27 @@ func (r *registrarActor) Receive(ctx actor.Context) {
 		if n := r.gate.sweep(now); n > 0 {
 			r.farm.log.Warn("slots taken back from lost attempts", "registrar", r.name, "slots", n)
 		}
-		r.sweepLater()
-	case *gateStatus:
-		m.reply <- r.view(now)
-		return
+		if !r.ended {
+			r.sweepLater()
+		}
 	default:
 		return
 	}
-	r.pump(ctx, now)
+	r.pump(now, "")
 }
 
-// pump lets through whatever may go.
-func (r *registrarActor) pump(ctx actor.Context, now time.Time) {
+// pump lets through whatever may go. It tells whether the profile that is asking
+// is among them; the others are sent word.
+func (r *turnstile) pump(now time.Time, asking string) (granted bool) {
 	for {
 		run, fresh, wake := r.gate.next(now)
 		switch {
 		case run != nil:
 			run()
+		case fresh != nil && fresh.id == asking:
+			granted = true
 		case fresh != nil:
-			ctx.Send(fresh.shard, &slotGranted{id: fresh.id})
+			r.farm.root.Send(fresh.shard, &slotGranted{id: fresh.id})
 		default:
 			r.wakeAt(now, wake)
 			shown := gateShown{len(r.gate.queue), len(r.gate.slots), !r.gate.down || now.Before(r.gate.retryUntil)}
@@ -163,29 +175,42 @@ func (r *registrarActor) pump(ctx actor.Context, now time.Time) {
 				r.farm.observer.Registrar(r.name, shown.waiting, shown.inFlight, shown.open)
 				r.shown = shown
 			}
-			return
+			return granted
 		}
 	}
 }
 
-func (r *registrarActor) wakeAt(now, at time.Time) {
-	if at.IsZero() || !r.armed.IsZero() && !at.Before(r.armed) {
+func (r *turnstile) wakeAt(now, at time.Time) {
+	if r.ended || at.IsZero() || !r.armed.IsZero() && !at.Before(r.armed) {
 		return
 	}
 	r.armed = at
 	wait := max(at.Sub(now), time.Millisecond)
 	if r.timer == nil {
-		r.timer = time.AfterFunc(wait, func() { r.farm.root.Send(r.self, &gateTick{}) })
+		r.timer = time.AfterFunc(wait, func() { r.take(&gateTick{}) })
 		return
 	}
 	r.timer.Reset(wait)
 }
 
-func (r *registrarActor) sweepLater() {
-	r.farm.after(sweepEvery, func() { r.farm.root.Send(r.self, &gateSweep{}) })
+func (r *turnstile) sweepLater() {
+	r.farm.after(sweepEvery, func() { r.take(&gateSweep{}) })
 }
 
-func (r *registrarActor) view(now time.Time) gateView {
+// stop ends the timers; what waits is not let through any more.
+func (r *turnstile) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended, r.gate.held = true, true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+}
+
+func (r *turnstile) view() gateView {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return gateView{
 		waiting: len(r.gate.queue), inFlight: len(r.gate.slots), paused: len(r.gate.paused), state: r.gate.state(now),
 		calls: len(r.gate.calls), unheard: len(r.gate.out),

@@ -464,7 +464,7 @@ func (w *world) events(id string) (list []string) {
 func (w *world) wantGateIdle() {
 	w.t.Helper()
 	synctest.Wait()
-	for name, g := range w.farm.gateViews(w.t.Context()) {
+	for name, g := range w.farm.gateViews() {
 		if g.inFlight != 0 || g.waiting != 0 || g.calls != 0 || g.unheard != 0 {
 			w.t.Errorf("gate of %s: %+v when nothing is open", name, g)
 		}

@@ -58,14 +58,8 @@ type (
 		dry bool
 	}
 	slotGranted struct{ id string }
-	// passivate is a profile actor's word that it has nothing to do; handled
-	// counts the orders that it has seen.
-	passivate struct {
-		id      string
-		handled uint64
-	}
-	shardTick  struct{}
-	shardSweep struct{}
+	shardTick   struct{}
+	shardSweep  struct{}
 	// visit calls f with every entry, in no order, on the shard's goroutine.
 	visit struct {
 		f    func(e *entry)
@@ -97,10 +91,8 @@ func (s *shardActor) Receive(ctx actor.Context) {
 		s.declare(ctx, m)
 	case *slotGranted:
 		s.granted(ctx, m.id)
-	case *passivate:
-		s.passivate(ctx, m)
 	case *actor.Terminated:
-		s.terminated(m.Who)
+		s.terminated(ctx, m.Who)
 	case *shardTick:
 		s.wake(ctx, time.Now())
 	case *shardSweep:
@@ -125,15 +117,15 @@ func (s *shardActor) start(ctx actor.Context) {
 	now := time.Now()
 	s.byPID = map[string]*entry{}
 	for _, e := range s.entries {
-		if e.child != nil { // this is a restart: the library stopped the children
-			e.child, e.reload = nil, true
+		if child := e.running(); child != nil { // this is a restart: the library stopped the children
+			s.orphaned(e, child)
 		}
 		v := e.load()
 		if v.state.Attempt.Open {
-			s.give(ctx, e, recoveredOrder)
+			s.give(ctx, e, recoveredOrder, nil)
 			continue
 		}
-		s.arm(e, &v.state, now)
+		s.arm(ctx, e, &v, now)
 	}
 	s.startSessions(ctx)
 	// The first sweeps are spread, so that the shards do not all sweep at once.
@@ -162,7 +154,7 @@ func (s *shardActor) deliver(ctx actor.Context, o *order) {
 		// An operator's command is what a parked profile waits for.
 		e.busy.crashes = crashes{}
 	}
-	s.give(ctx, e, o)
+	s.give(ctx, e, o, nil)
 }
 
 // The orders of the shard itself are the same for every profile.
@@ -182,13 +174,17 @@ func (o *order) fail(err error) {
 	}
 }
 
-// give hands an order to the profile's actor, which is spawned on demand.
-func (s *shardActor) give(ctx actor.Context, e *entry, o *order) {
-	if e.child == nil {
-		s.spawn(ctx, e)
+// give hands an order to the profile's actor, which is spawned on demand. v is
+// the newest state of a profile that is idle, nil when it is not at hand.
+func (s *shardActor) give(ctx actor.Context, e *entry, o *order, v *versioned) {
+	b := e.occupied()
+	b.mu.Lock()
+	if b.child == nil {
+		s.spawn(ctx, e, v)
 	}
-	e.occupied().sent++
-	ctx.Send(e.child, o)
+	b.sent++
+	ctx.Send(b.child, o)
+	b.mu.Unlock()
 	// The actor guards its own deadlines while it runs; this one is for the
 	// case that it cannot.
 	s.setWake(e, time.Now().Add(childLimit))
@@ -201,18 +197,19 @@ const childLimit = 125 * time.Second
 // spawn starts the profile's actor. The name carries a number, because the
 // actor before may not have finished stopping; its work is done, so there is
 // only one that acts.
-func (s *shardActor) spawn(ctx actor.Context, e *entry) {
+func (s *shardActor) spawn(ctx actor.Context, e *entry, v *versioned) {
 	s.spawned++
 	name := e.id + "$" + strconv.FormatUint(s.spawned, 36)
 	reload := e.reload
 	e.reload = false
-	s.spawning = &profileActor{farm: s.farm, shard: s.self, id: e.id, stream: stream(e.id), entry: e, reload: reload}
+	s.spawning = &profileActor{
+		farm: s.farm, shard: s.self, id: e.id, stream: stream(e.id), entry: e, busy: e.busy, reload: reload, versioned: v,
+	}
 	pid, err := ctx.SpawnNamed(s.props, name)
 	if err != nil {
 		panic(fmt.Sprintf("actors: spawn: %v", err)) // names never repeat
 	}
-	e.child, s.spawning = pid, nil
-	e.occupied().sent = 0
+	e.busy.child, e.busy.sent, s.spawning = pid, 0, nil
 	s.byPID[pid.Id] = e
 }
 
@@ -223,19 +220,11 @@ func (s *shardActor) granted(ctx actor.Context, id string) {
 		return
 	}
 	e.waiting = false
-	s.give(ctx, e, slotOrder)
+	s.give(ctx, e, slotOrder, nil)
 }
 
-// passivate stops a profile actor that has seen everything it was given. With
-// something on its way to it, it will say so again.
-func (s *shardActor) passivate(ctx actor.Context, m *passivate) {
-	e, ok := s.entries[m.id]
-	if !ok || e.child == nil || e.occupied().sent != m.handled {
-		return
-	}
-	ctx.Stop(e.child)
-	delete(s.byPID, e.child.Id)
-	e.child = nil
+// passivate makes a profile idle whose actor has stopped.
+func (s *shardActor) passivate(ctx actor.Context, e *entry) {
 	v := e.load()
 	e.busy.crashes.calm(v.version)
 	e.pack(v)
@@ -244,7 +233,7 @@ func (s *shardActor) passivate(ctx actor.Context, m *passivate) {
 		s.forget(e, &v.state)
 		return
 	}
-	s.arm(e, &v.state, time.Now())
+	s.arm(ctx, e, &v, time.Now())
 }
 
 // forget drops what has no declaration any more.
@@ -260,12 +249,18 @@ func (s *shardActor) forget(e *entry, state *profile.State) {
 }
 
 // arm derives from the state of an idle profile what it waits for: its
-// registrar's gate, a time, or nothing.
-func (s *shardActor) arm(e *entry, state *profile.State, now time.Time) {
+// registrar's gate, a time, or nothing. What is due, and may go at once, goes.
+func (s *shardActor) arm(ctx actor.Context, e *entry, v *versioned, now time.Time) {
+	state := &v.state
 	_, due, ok := state.Due()
 	switch {
 	case ok && !due.After(now):
-		e.waiting = s.farm.toGate(state.Spec.Registrar, &wantSlot{id: e.id, shard: s.self, deadline: deadline(state, now)})
+		want := &wantSlot{id: e.id, shard: s.self, deadline: deadline(state, now)}
+		if e.waiting = s.farm.toGate(state.Spec.Registrar, want); want.granted {
+			e.waiting = false
+			s.give(ctx, e, slotOrder, v)
+			return
+		}
 	case e.waiting:
 		e.waiting = false
 		s.farm.toGate(state.Spec.Registrar, &unwantSlot{id: e.id})
@@ -304,14 +299,14 @@ func (s *shardActor) wake(ctx actor.Context, now time.Time) {
 		if e.parked() {
 			continue
 		}
-		if e.child == nil && !e.reload {
-			state := e.state()
-			if lapse := state.LapseAt(); lapse.IsZero() || lapse.After(now) {
-				s.arm(e, &state, now)
+		if e.running() == nil && !e.reload {
+			v := e.load()
+			if lapse := v.state.LapseAt(); lapse.IsZero() || lapse.After(now) {
+				s.arm(ctx, e, &v, now)
 				continue
 			}
 		}
-		s.give(ctx, e, timerOrder)
+		s.give(ctx, e, timerOrder, nil)
 	}
 	s.setTimer()
 }
@@ -362,21 +357,21 @@ func (s *shardActor) sweep(ctx actor.Context, now time.Time) {
 	overdue := s.sweepSessions(ctx, now)
 	for _, e := range s.entries {
 		late := now.Add(-overdueAfter)
-		if e.child != nil || e.waiting || e.parked() || e.index >= 0 && e.wakeAt >= late.UnixNano() {
+		if e.running() != nil || e.waiting || e.parked() || e.index >= 0 && e.wakeAt >= late.UnixNano() {
 			continue
 		}
-		state := e.state()
-		at, ok := state.WakeAt()
+		v := e.load()
+		at, ok := v.state.WakeAt()
 		if !ok {
 			continue
 		}
-		if _, known := s.farm.registrar(state.Spec.Registrar); !known {
+		if _, known := s.farm.registrar(v.state.Spec.Registrar); !known {
 			continue
 		}
 		if at.Before(late) {
 			overdue++
 		}
-		s.arm(e, &state, now)
+		s.arm(ctx, e, &v, now)
 	}
 	s.farm.observer.Overdue(s.number, overdue)
 	s.farm.after(watchEvery, func() { s.farm.root.Send(s.self, &shardSweep{}) })

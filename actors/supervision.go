@@ -65,8 +65,8 @@ func (s *shardActor) HandleFailure(_ *actor.ActorSystem, supervisor actor.Superv
 		return
 	}
 	delete(s.byPID, child.Id)
-	e.child, e.reload = nil, true
-	v, crashes := e.load(), &e.occupied().crashes
+	s.orphaned(e, child)
+	v, crashes := e.load(), &e.busy.crashes
 	crashes.version = v.version
 	wait := crashes.failed(reason)
 	s.farm.observer.ActorRestarted(crashes.parked)
@@ -81,9 +81,9 @@ func (s *shardActor) HandleFailure(_ *actor.ActorSystem, supervisor actor.Superv
 	s.setWake(e, time.Now().Add(wait))
 }
 
-// terminated is told of every profile actor that has stopped. Those that were
-// passivated or failed are known already.
-func (s *shardActor) terminated(who *actor.PID) {
+// terminated is told of every actor that has stopped. Those that failed are known
+// already; a profile's that had nothing left to do may have a successor.
+func (s *shardActor) terminated(ctx actor.Context, who *actor.PID) {
 	if e, ok := s.sessionsByPID[who.Id]; ok {
 		delete(s.sessionsByPID, who.Id)
 		e.child, e.reload = nil, true
@@ -95,6 +95,22 @@ func (s *shardActor) terminated(who *actor.PID) {
 		return
 	}
 	delete(s.byPID, who.Id)
-	e.child, e.reload = nil, true
-	s.setWake(e, time.Now().Add(firstRestart))
+	switch child := e.running(); {
+	case child == nil:
+		s.passivate(ctx, e)
+	case child.Id == who.Id:
+		s.orphaned(e, who)
+		s.setWake(e, time.Now().Add(firstRestart))
+	}
+}
+
+// orphaned notes that an actor ended without having said so: the next one reads
+// the journal.
+func (s *shardActor) orphaned(e *entry, child *actor.PID) {
+	b := e.occupied()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.child == nil || b.child.Id == child.Id {
+		b.child, e.reload = nil, true
+	}
 }

@@ -488,7 +488,7 @@ func TestPausedAttemptsLoseNoSlots(t *testing.T) {
 				open++
 			}
 		})
-		if v := w.farm.gateViews(t.Context())["r"]; v.inFlight > open {
+		if v := w.farm.gateViews()["r"]; v.inFlight > open {
 			t.Errorf("%d slots are taken for %d open attempts", v.inFlight, open)
 		}
 		time.Sleep(10 * time.Minute)
