@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -23,6 +24,18 @@ func normalised(d actors.Declaration) actors.Declaration {
 	return d
 }
 
+// detached is a declaration whose texts are its own. Those of a file are parts of
+// a line, which would stay in memory for as long as one of them, the password
+// with it.
+func detached(d actors.Declaration) actors.Declaration {
+	for _, text := range [...]*string{
+		&d.ID, &d.AOR, &d.Registrar, &d.Username, &d.ContactUser, &d.RegistrationHandler, &d.SessionHandler,
+	} {
+		*text = strings.Clone(*text)
+	}
+	return d
+}
+
 // validateDeclaration is the last line of defence for what reaches the farm,
 // from wherever. Files and the API are checked with better words before.
 func validateDeclaration(d actors.Declaration, known func(registrar string) bool, xsps []string) error {
@@ -35,13 +48,11 @@ func validateDeclaration(d actors.Declaration, known func(registrar string) bool
 		// The id may be the AOR, so it is not shown either.
 		return fmt.Errorf("%w: aor: sip:%s:***@%s holds a password; give it as password", actors.ErrInvalid, name, host)
 	}
-	const maxText = 256
-	for field, text := range map[string]string{"id": d.ID, "aor": d.AOR, "username": d.Username, "contact_user": d.ContactUser} {
-		if len(text) > maxText {
-			return invalid(field, fmt.Sprintf("is longer than %d bytes", maxText))
-		}
-		if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }) {
-			return invalid(field, "has control characters")
+	for _, text := range [...]struct{ field, value string }{
+		{"id", d.ID}, {"aor", d.AOR}, {"username", d.Username}, {"contact_user", d.ContactUser},
+	} {
+		if problem := checkText(text.value); problem != "" {
+			return invalid(text.field, problem)
 		}
 	}
 	switch {
@@ -74,17 +85,60 @@ func specOf(d actors.Declaration) profile.Spec {
 	}
 }
 
+// checkText tells what is wrong with a text, or "".
+func checkText(text string) string {
+	const maxText = 256
+	if len(text) > maxText {
+		return fmt.Sprintf("is longer than %d bytes", maxText)
+	}
+	for i := range len(text) {
+		if text[i] >= ' ' && text[i] < unicode.MaxASCII {
+			continue
+		}
+		if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }) {
+			return "has control characters"
+		}
+		break
+	}
+	return ""
+}
+
 // rowOf is a hash of a declaration without its secrets, by which a reload sees
 // whether a row changed.
 func rowOf(d actors.Declaration) string {
-	h := sha256.New()
+	sum := rowHash(d)
+	return hex.EncodeToString(sum[:])
+}
+
+func rowHash(d actors.Declaration) [rowSize]byte {
+	var space [512]byte
+	b := space[:0]
+	for _, text := range [...]string{d.AOR, d.Registrar, d.Username, d.ContactUser} {
+		b = append(appendQuoted(b, text), ' ')
+	}
+	b = strconv.AppendInt(b, int64(d.Expires/time.Second), 10)
 	// A row that leaves a handler to the registrar has the hash that it had when
 	// that meant digest, so that an older journal knows it again.
-	handlers := [2]string{cmp.Or(d.RegistrationHandler, messages.DigestHandler), cmp.Or(d.SessionHandler, messages.DigestHandler)}
-	fmt.Fprintf(h, "%q %q %q %q %d %q %q %t %t", d.AOR, d.Registrar, d.Username, d.ContactUser,
-		d.Expires/time.Second, handlers[0], handlers[1], d.NoRegister, d.Disabled)
-	if d.RegistrationHandler == messages.DigestHandler || d.SessionHandler == messages.DigestHandler {
-		fmt.Fprintf(h, " %q %q", d.RegistrationHandler, d.SessionHandler)
+	for _, handler := range [...]string{d.RegistrationHandler, d.SessionHandler} {
+		b = appendQuoted(append(b, ' '), cmp.Or(handler, messages.DigestHandler))
 	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
+	b = strconv.AppendBool(append(b, ' '), d.NoRegister)
+	b = strconv.AppendBool(append(b, ' '), d.Disabled)
+	if d.RegistrationHandler == messages.DigestHandler || d.SessionHandler == messages.DigestHandler {
+		for _, handler := range [...]string{d.RegistrationHandler, d.SessionHandler} {
+			b = appendQuoted(append(b, ' '), handler)
+		}
+	}
+	sum := sha256.Sum256(b)
+	return [rowSize]byte(sum[:])
+}
+
+// appendQuoted is strconv.AppendQuote, which takes its time.
+func appendQuoted(b []byte, text string) []byte {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c >= unicode.MaxASCII || c == '"' || c == '\\' {
+			return strconv.AppendQuote(b, text)
+		}
+	}
+	return append(append(append(b, '"'), text...), '"')
 }

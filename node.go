@@ -17,6 +17,7 @@ import (
 	"github.com/sipmuster/muster/actors/profile"
 	"github.com/sipmuster/muster/actors/session"
 	"github.com/sipmuster/muster/admin"
+	"github.com/sipmuster/muster/admin/declare"
 	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/metrics"
 	"github.com/sipmuster/muster/sipadapter"
@@ -32,22 +33,24 @@ type Node struct {
 	metrics     *metrics.Metrics
 	adapter     *sipadapter.Adapter
 	farm        *actors.Farm
+	running     atomic.Pointer[actors.Farm] // farm, for the store, which is there before it
 	admin       *admin.Server
 	credentials *credentials
 
 	ready      atomic.Bool
 	starting   atomic.Pointer[string] // what Start is doing, for Ready
 	storeError atomic.Pointer[error]
-	reloading  sync.Mutex         // one reload at a time
-	unsettle   context.CancelFunc // ends what the reload before left to do
-	sealing    sync.Mutex         // sealed secrets and those in memory change together
+	reloading  sync.Mutex // one reload at a time
+	settling   *settling  // what the reload before left to do
+	sealing    sync.Mutex // sealed secrets and those in memory change together
 	registrars atomic.Pointer[map[string]bool]
 	ctx        context.Context // ends with Stop, for what runs beside
 	cancel     context.CancelFunc
 	beside     sync.WaitGroup
-	besides    sync.Mutex      // see alongside
-	changing   chan struct{}   // see alone
-	sealed     map[string]bool // ids of the secrets found at the start
+	besides    sync.Mutex     // see alongside
+	changing   chan struct{}  // see alone
+	sealed     *declare.Table // ids of the secrets found at the start
+	plan       *plan          // what the start applies, until then
 	bodies     keptBodies
 	started    atomic.Bool
 	stopOnce   sync.Once
@@ -58,10 +61,15 @@ type Node struct {
 // nothing left running.
 func New(o Options) (*Node, error) {
 	o = o.withDefaults()
-	if err := o.validate(); err != nil {
+	n := &Node{options: o, log: o.Logger.With("node", o.ID), credentials: newCredentials(), changing: make(chan struct{}, 1)}
+	var err error
+	n.plan, err = newPlan(o.Desired, func(d actors.Declaration) { n.credentials.set(d.ID, credentialOf(d)) })
+	if o.DataDir == "" {
+		err = errors.Join(errors.New("DataDir is empty"), err)
+	}
+	if err != nil {
 		return nil, err
 	}
-	n := &Node{options: o, log: o.Logger.With("node", o.ID), credentials: newCredentials(), changing: make(chan struct{}, 1)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.starting.Store(new("not started"))
 	if err := n.build(); err != nil {
@@ -69,6 +77,7 @@ func New(o Options) (*Node, error) {
 		if n.farm != nil {
 			n.farm.Stop(n.ctx, false)
 		}
+		n.beside.Wait()
 		if n.store != nil {
 			err = errors.Join(err, n.store.Close())
 		}
@@ -98,6 +107,7 @@ func (n *Node) build() error {
 		Token: newToken, Registrars: o.Registrars, Logger: n.log, SecretGone: n.secretGone, Vaults: vaults{n},
 		Bodies: bodies{n}, OnInvite: n.onInvite(), Trunks: o.Trunks, Here: n.isHere,
 	})
+	n.running.Store(n.farm)
 	n.setRegistrars(o.Registrars)
 	if o.Admin.Listen == "" {
 		return nil
@@ -117,7 +127,7 @@ func (n *Node) openStore() error {
 	}
 	n.store, err = store.Open(store.Options{
 		Dir: o.DataDir, Key: key, Logger: n.log, OnFailure: n.storeFailed,
-		Fold:      fold,
+		Fold: fold, Live: n.live,
 		Retention: store.Retention{Count: o.Retention.Events, Age: o.Retention.Age, Bytes: o.Retention.Bytes},
 	})
 	if err != nil {
@@ -131,6 +141,14 @@ func (n *Node) openStore() error {
 		return stats.FileBytes
 	})
 	return n.openSecrets()
+}
+
+// live gives a checkpoint the states that the farm has.
+func (n *Node) live(stream string) ([]byte, uint64, bool) {
+	if f := n.running.Load(); f != nil {
+		return f.Live(stream)
+	}
+	return nil, 0, false
 }
 
 // Start binds the addresses, replays the journal and applies the declared
@@ -158,12 +176,8 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.adapter.Start(); err != nil {
 		return err
 	}
-	// The secrets come before the profiles that were interrupted: those go on
-	// as soon as the journal is replayed.
-	for _, d := range n.options.Profiles {
-		n.useFileSecret(normalised(d))
-	}
-	// So do the xSPs.
+	// The xSPs come before the profiles that were interrupted: those go on as soon
+	// as the journal is replayed. So do the secrets, which New has read.
 	if err := n.farm.SetXSPs(n.options.XSPs); err != nil {
 		return err
 	}
@@ -172,7 +186,9 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.starting.Store(new("applying the profile files"))
-	if err := n.apply(ctx, n.options.Desired, true); err != nil {
+	p := n.plan
+	n.plan, n.options.Desired = nil, Desired{} // of a million rows nothing stays
+	if err := n.apply(ctx, p, true); err != nil {
 		return err
 	}
 	if err := n.dropOrphans(ctx); err != nil {

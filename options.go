@@ -2,8 +2,8 @@ package muster
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -56,7 +56,12 @@ type Options struct {
 // change.
 type Desired struct {
 	Registrars []actors.Registrar
-	Profiles   []actors.Declaration
+	// Profiles are what shall be there.
+	Profiles []actors.Declaration
+	// Rows are more of them, for files with more rows than one wants to hold as
+	// values: it yields the same ones in the same order each time it is called.
+	// nil has none.
+	Rows iter.Seq[actors.Declaration]
 	// XSPs answer challenges beside the DigestActor.
 	XSPs []actors.XSP
 	// Trunks are peers whose calls are bridged to sessions of profiles.
@@ -119,15 +124,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// validate reports everything that is wrong at once.
-func (o Options) validate() error {
-	var errs []error
-	if o.DataDir == "" {
-		errs = append(errs, errors.New("DataDir is empty"))
-	}
-	return errors.Join(append(errs, o.Desired.validate()...)...)
-}
-
+// validate reports everything that is wrong with what the rows refer to.
 func (d Desired) validate() []error {
 	var errs []error
 	names, xsps := map[string]bool{}, xspNames(d.XSPs)
@@ -152,17 +149,5 @@ func (d Desired) validate() []error {
 		}
 	}
 	errs = append(errs, actors.CheckTrunks(d.Trunks, d.Registrars))
-	ids := map[string]bool{}
-	for _, p := range d.Profiles {
-		p = normalised(p)
-		if err := validateDeclaration(p, func(name string) bool { return names[name] }, xsps); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if ids[p.ID] {
-			errs = append(errs, fmt.Errorf("profile %q is declared twice", p.ID))
-		}
-		ids[p.ID] = true
-	}
 	return errs
 }

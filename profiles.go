@@ -58,7 +58,7 @@ func (n *Node) AddProfile(ctx context.Context, d actors.Declaration) (actors.Pro
 	if _, err := n.keepSecrets(ctx, []actors.Declaration{d}, false); err != nil {
 		return actors.ProfileView{}, err
 	}
-	return n.farm.Do(ctx, d.ID, declare(d, sourceAPI, false))
+	return n.farm.Do(ctx, d.ID, declaration(d, sourceAPI, false))
 }
 
 // ImportProfiles adds or changes many profiles at once and returns what became
@@ -97,7 +97,7 @@ func (n *Node) ImportProfiles(ctx context.Context, ds []actors.Declaration, dryR
 			results[i] = actors.ImportResult{ID: d.ID, Result: actors.ResultInvalid, Error: err.Error()}
 			continue
 		}
-		accepted, places = append(accepted, d), append(places, i)
+		accepted, places = append(accepted, detached(d)), append(places, i)
 	}
 	changed, err := n.keepSecrets(ctx, accepted, dryRun)
 	if err != nil {
@@ -108,7 +108,7 @@ func (n *Node) ImportProfiles(ctx context.Context, ds []actors.Declaration, dryR
 	}
 	declared := make([]actors.Declared, len(accepted))
 	for i, d := range accepted {
-		declared[i] = actors.Declared{ID: d.ID, Command: declare(d, sourceAPI, changed[i])}
+		declared[i] = actors.Declared{ID: d.ID, Command: declaration(d, sourceAPI, changed[i])}
 	}
 	for i, r := range n.farm.Declare(ctx, declared, dryRun) {
 		results[places[i]] = r
@@ -191,7 +191,7 @@ func (n *Node) keepSecrets(ctx context.Context, ds []actors.Declaration, dry boo
 		if isEmpty(next) {
 			next.Password, next.HA1 = old.Password, old.HA1
 		}
-		if isEmpty(next) || old == next {
+		if isEmpty(next) || equal(old, next) {
 			continue
 		}
 		secrets[d.ID] = next
@@ -240,7 +240,7 @@ func (n *Node) ChangeProfile(ctx context.Context, id string, p actors.Patch) (ac
 	if err != nil {
 		return actors.ProfileView{}, err
 	}
-	command := declare(d, s.Source, changed)
+	command := declaration(d, s.Source, changed)
 	// The row stays, so that the unchanged file does not undo the change; the
 	// marked source makes the core look at the fields.
 	command.Row, command.Patch = s.Row, true
@@ -338,6 +338,6 @@ func (n *Node) Registrars(ctx context.Context) ([]actors.RegistrarView, error) {
 	return n.farm.Registrars(ctx)
 }
 
-func declare(d actors.Declaration, source string, newSecret bool) profile.Declare {
+func declaration(d actors.Declaration, source string, newSecret bool) profile.Declare {
 	return profile.Declare{Spec: specOf(d), Disabled: d.Disabled, Source: source, Row: rowOf(d), NewSecret: newSecret}
 }

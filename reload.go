@@ -64,12 +64,18 @@ const applyBatch = 5000
 // The xSPs are built anew: their authenticators belong to the node from here
 // on, also after an error.
 func (n *Node) Apply(ctx context.Context, desired Desired) error {
-	return n.apply(ctx, desired, false)
+	p, err := newPlan(desired, nil)
+	if err != nil {
+		closeXSPs(desired.XSPs)
+		return err
+	}
+	return n.apply(ctx, p, false)
 }
 
-// apply is Apply; with starting the xSPs are in force already.
-func (n *Node) apply(ctx context.Context, desired Desired, starting bool) error {
-	inForce := starting
+// apply carries out a plan; with starting the xSPs and the secrets are in force
+// already.
+func (n *Node) apply(ctx context.Context, p *plan, starting bool) error {
+	desired, inForce := p.desired, starting
 	defer func() {
 		if !inForce {
 			closeXSPs(desired.XSPs)
@@ -77,13 +83,12 @@ func (n *Node) apply(ctx context.Context, desired Desired, starting bool) error 
 	}()
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
-	if err := errors.Join(desired.validate()...); err != nil {
-		return err
+	left := n.settling.active()
+	found, err := n.survey(ctx, p)
+	if err == nil {
+		err = n.checkInUse(found)
 	}
-	if err := n.registrarsInUse(ctx, desired); err != nil {
-		return err
-	}
-	if err := n.xspsInUse(ctx, desired); err != nil {
+	if err != nil {
 		return err
 	}
 	if !starting {
@@ -98,12 +103,17 @@ func (n *Node) apply(ctx context.Context, desired Desired, starting bool) error 
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), applyLimit)
 		defer cancel()
 	}
-	if n.unsettle != nil {
-		n.unsettle()
+	if left {
+		// What the reload before has left to do may have changed what was found.
+		n.settling.end(n.ctx)
+		if found, err = n.survey(ctx, p); err != nil {
+			return err
+		}
 	}
-	moved, err := n.moved(ctx, desired.Profiles)
-	if err != nil {
-		return err
+	for _, id := range found.withdraw {
+		if _, err := n.farm.Do(ctx, id, profile.Remove{}); err != nil {
+			return fmt.Errorf("withdraw the old binding of %s: %w", id, err)
+		}
 	}
 	leaving := n.leaving(desired.Registrars)
 	n.setRegistrars(desired.Registrars)
@@ -112,129 +122,44 @@ func (n *Node) apply(ctx context.Context, desired Desired, starting bool) error 
 	if err := n.farm.SetTrunks(ctx, desired.Trunks); err != nil {
 		return fmt.Errorf("set the trunks: %w", err)
 	}
-
-	listed := make(map[string]bool, len(desired.Profiles))
-	for batch := range slices.Chunk(desired.Profiles, applyBatch) {
-		declared := make([]actors.Declared, 0, len(batch))
-		for _, d := range batch {
-			d = normalised(d)
-			listed[d.ID] = true
-			if _, later := moved[d.ID]; later {
-				continue // the old secret still withdraws the old binding
-			}
-			changed := n.useFileSecret(d) && n.ready.Load()
-			declared = append(declared, actors.Declared{ID: d.ID, Command: declare(d, sourceFile, changed)})
-		}
-		n.declareAll(ctx, declared)
+	moved := map[string]actors.Declaration{}
+	if !starting || found.inForce < p.rows.Len() {
+		moved = n.declareRows(ctx, p, found, starting)
 	}
-	if err := n.dropUnlisted(ctx, listed); err != nil {
+	if err := n.dropUnlisted(ctx, found); err != nil {
 		return err
 	}
 	if len(moved) > 0 || len(leaving) > 0 {
-		settling, cancel := context.WithCancel(n.ctx)
-		n.unsettle = cancel
-		n.alongside(func() { n.settle(settling, moved, leaving, desired.Registrars) })
+		rest := newSettling(n.ctx)
+		n.settling = rest
+		n.alongside(func() { n.settle(rest, moved, leaving, desired.Registrars) })
 	}
 	return ctx.Err()
 }
 
-// moved finds the rows whose profile is another binding than before, or is
-// still being removed, and begins to withdraw the old one.
-func (n *Node) moved(ctx context.Context, rows []actors.Declaration) (map[string]actors.Declaration, error) {
-	byID := make(map[string]actors.Declaration, len(rows))
-	for _, d := range rows {
-		d = normalised(d)
-		byID[d.ID] = d
-	}
-	moved := map[string]actors.Declaration{}
-	var remove []string
-	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
-		d, listed := byID[id]
-		switch {
-		case !listed || !s.Exists():
-		case s.Removing && s.Source == sourceFile && s.Row == rowOf(d):
-			// An operator removes it, and the row is the same.
-		case s.Removing:
-			moved[id] = d
-		case s.Spec.AOR != d.AOR || s.Spec.Registrar != d.Registrar:
-			moved[id] = d
-			remove = append(remove, id)
+// declareRows gives the rows that are not in force to the farm, and returns
+// those that must wait until an old binding is withdrawn.
+func (n *Node) declareRows(ctx context.Context, p *plan, found *survey, starting bool) (moved map[string]actors.Declaration) {
+	moved = map[string]actors.Declaration{}
+	batch := make([]actors.Declared, 0, min(applyBatch, p.rows.Len()))
+	for d := range p.desired.rows() {
+		if found.moved[d.ID] {
+			moved[d.ID] = detached(d) // the old secret still withdraws the old binding
+			continue
 		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range remove {
-		if _, err := n.farm.Do(ctx, id, profile.Remove{}); err != nil {
-			return nil, fmt.Errorf("withdraw the old binding of %s: %w", id, err)
+		changed := !starting && n.useFileSecret(d) && n.ready.Load()
+		if row, listed := p.row(d.ID); listed && row.inForce() && !changed {
+			continue
+		}
+		d = detached(d)
+		batch = append(batch, actors.Declared{ID: d.ID, Command: declaration(d, sourceFile, changed)})
+		if len(batch) == applyBatch {
+			n.declareAll(ctx, batch)
+			batch = batch[:0]
 		}
 	}
-	return moved, nil
-}
-
-// leaving are the registrars that are not configured any more. They stay until
-// the last binding there is withdrawn.
-func (n *Node) leaving(next []actors.Registrar) []actors.Registrar {
-	names := namesOf(next)
-	return slices.DeleteFunc(n.farm.Configured(), func(r actors.Registrar) bool { return slices.Contains(names, r.Name) })
-}
-
-// settle declares the moved profiles as their old bindings are gone, and then
-// lets the registrars go that nobody uses.
-func (n *Node) settle(ctx context.Context, moved map[string]actors.Declaration, leaving, registrars []actors.Registrar) {
-	const wait = time.Second
-	for len(moved) > 0 || len(leaving) > 0 {
-		for id, d := range moved {
-			if _, _, err := n.farm.State(ctx, id); !errors.Is(err, actors.ErrNotFound) {
-				continue
-			}
-			if n.farm.Vacant(ctx, id) != nil {
-				continue
-			}
-			n.useFileSecret(d)
-			n.declareAll(ctx, []actors.Declared{{ID: id, Command: declare(d, sourceFile, false)}})
-			delete(moved, id)
-		}
-		if len(moved) == 0 && len(leaving) > 0 && !n.used(ctx, leaving) {
-			n.farm.SetRegistrars(registrars)
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-	}
-}
-
-// used tells whether any profile is still with one of the registrars.
-func (n *Node) used(ctx context.Context, rs []actors.Registrar) bool {
-	names, used := namesOf(rs), false
-	err := n.farm.Declarations(ctx, func(_ string, s profile.State) {
-		used = used || s.Exists() && slices.Contains(names, s.Spec.Registrar)
-	})
-	return used || err != nil
-}
-
-// registrarsInUse refuses to drop a registrar that profiles of the API need.
-func (n *Node) registrarsInUse(ctx context.Context, desired Desired) error {
-	names := map[string]bool{}
-	for _, r := range desired.Registrars {
-		names[r.Name] = true
-	}
-	orphans := map[string]int{}
-	err := n.farm.Declarations(ctx, func(_ string, s profile.State) {
-		if s.Exists() && s.Source == sourceAPI && !names[s.Spec.Registrar] {
-			orphans[s.Spec.Registrar]++
-		}
-	})
-	if err != nil {
-		return err
-	}
-	return n.stillUsed(orphans, "registrars", "that were added through the API; remove or change them first", func(name string, profiles int) {
-		n.log.Warn("profiles that were added through the API name a registrar that is not configured; they stay unregistered",
-			"registrar", name, "profiles", profiles)
-	})
+	n.declareAll(ctx, batch)
+	return moved
 }
 
 // declareAll gives declarations to the farm and says which were not applied.
@@ -244,33 +169,4 @@ func (n *Node) declareAll(ctx context.Context, declared []actors.Declared) {
 			n.log.Error("profile not applied", "profile", r.ID, "error", r.Error)
 		}
 	}
-}
-
-// dropUnlisted removes the profiles of files that no file lists any more, and
-// their tombstones.
-func (n *Node) dropUnlisted(ctx context.Context, listed map[string]bool) error {
-	var gone, tombs []string
-	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
-		switch {
-		case s.Source != sourceFile || listed[id]:
-		case s.Gone:
-			tombs = append(tombs, id)
-		case s.Exists() && !s.Removing:
-			gone = append(gone, id)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	for _, id := range gone {
-		if _, err := n.farm.Do(ctx, id, profile.Remove{}); err != nil {
-			return fmt.Errorf("remove profile %s: %w", id, err)
-		}
-	}
-	for _, id := range tombs {
-		if _, err := n.farm.Do(ctx, id, profile.Clear{}); err != nil {
-			return fmt.Errorf("clear profile %s: %w", id, err)
-		}
-	}
-	return nil
 }

@@ -5,98 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/sipmuster/muster/actors"
 	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/admin/declare"
 	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/store"
 )
-
-// credentials holds the secrets of all profiles in memory: those of files are
-// read at each start, those of the API are sealed in the store.
-type credentials struct {
-	mu  sync.RWMutex
-	all map[string]actors.Credential
-	// replaced holds what the file says of a profile whose secret was changed
-	// through the API: the change lasts for as long as the file says this.
-	replaced map[string]fileRow
-}
-
-// fileRow is what a file says of a profile.
-type fileRow struct {
-	hash       string
-	credential actors.Credential
-}
-
-func newCredentials() *credentials {
-	return &credentials{all: map[string]actors.Credential{}, replaced: map[string]fileRow{}}
-}
-
-// Credential implements actors.Credentials.
-func (c *credentials) Credential(id string) (actors.Credential, bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	found, ok := c.all[id]
-	return found, ok
-}
-
-// set replaces a secret.
-func (c *credentials) set(id string, next actors.Credential) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.replaced, id)
-	c.put(id, next)
-}
-
-// put needs the lock.
-func (c *credentials) put(id string, next actors.Credential) (changed bool) {
-	old, known := c.all[id]
-	if isEmpty(next) {
-		delete(c.all, id)
-		return known
-	}
-	c.all[id] = next
-	return old != next
-}
-
-// setFromFile is set for what a file says. An unchanged row does not undo what
-// the API did since; ended tells that another one does.
-func (c *credentials) setFromFile(d actors.Declaration) (changed, ended bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before, ended := c.replaced[d.ID]
-	if ended && before == (fileRow{rowOf(d), credentialOf(d)}) {
-		return false, false
-	}
-	delete(c.replaced, d.ID)
-	return c.put(d.ID, credentialOf(d)), ended
-}
-
-// replace is set for a secret that lasts until the file says something else.
-func (c *credentials) replace(id string, next actors.Credential, says fileRow) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.replaced[id] = says
-	c.put(id, next)
-}
-
-// fileSays is what the file says of a profile, and false when its secret was
-// not changed since.
-func (c *credentials) fileSays(id string) (fileRow, bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	row, ok := c.replaced[id]
-	return row, ok
-}
-
-func (c *credentials) remove(id string) { c.set(id, actors.Credential{}) }
-
-func credentialOf(d actors.Declaration) actors.Credential {
-	return actors.Credential{Username: d.Username, Password: d.Password, HA1: d.HA1}
-}
-
-func isEmpty(c actors.Credential) bool { return c.Password.Empty() && c.HA1.Empty() }
 
 // useFileSecret puts the secret of a row into force and tells whether it
 // differs from the one before.
@@ -114,7 +29,7 @@ func (n *Node) changeSecret(ctx context.Context, id string, s profile.State, nex
 	n.sealing.Lock()
 	defer n.sealing.Unlock()
 	known, _ := n.credentials.Credential(id)
-	if known == next || isEmpty(known) && isEmpty(next) {
+	if equal(known, next) || isEmpty(known) && isEmpty(next) {
 		return false, nil
 	}
 	says, replaced := n.credentials.fileSays(id)
@@ -176,43 +91,52 @@ func (n *Node) deleteSecret(id string) {
 func (n *Node) dropOrphans(ctx context.Context) error {
 	orphans := n.sealed
 	n.sealed = nil
-	if len(orphans) == 0 {
+	if orphans.Len() == 0 {
 		return nil
 	}
 	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
 		if s.Exists() {
-			delete(orphans, id)
+			orphans.Delete(id)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	for id := range orphans {
+	for id := range orphans.All() {
 		n.secretGone(id)
 	}
 	return nil
 }
 
-// openSecrets reads all sealed secrets.
+// openSecrets reads all sealed secrets. Those of files are in force already.
 func (n *Node) openSecrets() error {
-	n.sealed = map[string]bool{}
-	return n.store.EachSecret(n.ctx, func(id string, plain []byte) error {
+	n.sealed = &declare.Table{}
+	var overruled []string
+	err := n.store.EachSecret(n.ctx, func(id string, plain []byte) error {
 		if isXSPSecret(id) || n.noteBody(id) {
 			return nil
 		}
-		n.sealed[id] = true
+		n.sealed.Put(id, nil)
 		var s sealedCredential
 		if json.Unmarshal(plain, &s) != nil {
 			// The error of json can quote its input.
 			return fmt.Errorf("the sealed secret of %s is not readable", id)
 		}
-		if s.Replaced != nil {
+		row, listed := n.plan.row(id)
+		switch {
+		case s.Replaced != nil && (!listed || row.isRow(s.Row) && n.credentials.is(id, s.Replaced.credential())):
 			n.credentials.replace(id, s.credential(), fileRow{s.Row, s.Replaced.credential()})
-		} else {
+		case !listed:
 			n.credentials.set(id, s.credential())
+		case s.Replaced != nil:
+			overruled = append(overruled, id)
 		}
 		return nil
 	})
+	for _, id := range overruled {
+		n.unseal(id)
+	}
+	return err
 }
 
 // putSecrets seals secrets in the store.

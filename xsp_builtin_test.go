@@ -178,7 +178,10 @@ func TestXSPSignsForARegistrar(t *testing.T) {
 			waitState(t, node, actors.StateRegistered, "alice")
 			reregister(t, node, "alice")
 			stopNode(t, node)
-			if got := strings.Join(s.log, " "); got != tt.want {
+			s.mu.Lock()
+			got := strings.Join(s.log, " ")
+			s.mu.Unlock()
+			if got != tt.want {
 				t.Errorf("the registrar saw %q, want %q", got, tt.want)
 			}
 			wantNowhere(t, data, map[string][]byte{"log": log.bytes()}, map[string]string{"the key": secret})

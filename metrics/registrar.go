@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,8 +74,13 @@ type registrar struct {
 	gate *gate
 }
 
-// gate holds the series of a registrar's gate.
-type gate struct{ waiting, inFlight, up prometheus.Gauge }
+// gate holds the series of a registrar's or an xSP's gate.
+type gate struct {
+	waiting, inFlight, up prometheus.Gauge
+	// told is what the gauges show, zero before they were set: the gate's one
+	// actor speaks after every message, and seldom says something new.
+	told atomic.Uint64
+}
 
 // SetRegistrars names the configured registrars, at start and after a reload.
 // All series of a new one appear at zero. Of one that is gone the series of its
@@ -191,11 +197,16 @@ func (m *Metrics) Registrar(name string, waiting, inFlight int, open bool) {
 }
 
 func (g *gate) set(waiting, inFlight int, isUp bool) {
+	const told, toldUp, bits = 1 << 63, 1 << 62, 31 // for each number
+	up, now := 0.0, told|uint64(waiting)<<bits|uint64(inFlight)
+	if isUp {
+		up, now = 1, now|toldUp
+	}
+	if g.told.Load() == now {
+		return
+	}
+	g.told.Store(now)
 	g.waiting.Set(float64(waiting))
 	g.inFlight.Set(float64(inFlight))
-	up := 0.0
-	if isUp {
-		up = 1
-	}
 	g.up.Set(up)
 }

@@ -14,6 +14,16 @@ var errQuote = errors.New("has a quote that does not belong there")
 // field of a profile may hold one, and a forgotten quote then costs one line,
 // not the rest of the file). It appends to cells.
 func splitCSV(line string, cells []string) ([]string, error) {
+	if strings.IndexByte(line, '"') < 0 {
+		for {
+			comma := strings.IndexByte(line, ',')
+			if comma < 0 {
+				return append(cells, line), nil
+			}
+			cells = append(cells, line[:comma])
+			line = line[comma+1:]
+		}
+	}
 	for {
 		if !strings.HasPrefix(line, `"`) {
 			cell, rest, more := strings.Cut(line, ",")
@@ -103,10 +113,10 @@ func parseHeader(line string) (header, Faults) {
 	return columns, nil
 }
 
-// declaration reads one row. cells is scratch space and is returned for the
-// next row.
-func (h header) declaration(line string, cells []string) (actors.Declaration, Faults, []string) {
-	var d draft
+// declaration reads one row. d and cells are scratch space; cells is returned
+// for the next row.
+func (h header) declaration(line string, d *draft, cells []string) (actors.Declaration, Faults, []string) {
+	*d = draft{}
 	cells, err := splitCSV(line, cells[:0])
 	if err != nil {
 		d.faults.add("", err.Error(), `put the field in quotes and double each quote in it: "a""b"`)

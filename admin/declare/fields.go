@@ -99,13 +99,11 @@ func (d *draft) fault(i int, what, mend string) {
 // finish applies what concerns more than one field. Handlers that are not
 // named stay empty: the registrar's default may change later.
 func (d *draft) finish() (actors.Declaration, Faults) {
-	for _, name := range []string{"aor", "registrar"} {
-		i := fieldIndex(name)
-		value := d.AOR
-		if name == "registrar" {
-			value = d.Registrar
+	for _, needed := range [...]struct{ name, value string }{{"aor", d.AOR}, {"registrar", d.Registrar}} {
+		if needed.value != "" {
+			continue
 		}
-		if value == "" && !d.broken[i] {
+		if i := fieldIndex(needed.name); !d.broken[i] {
 			d.fault(i, "is missing", "every profile needs an aor and a registrar")
 		}
 	}

@@ -33,6 +33,7 @@ type Reader struct {
 	json    bool
 	columns header
 	cells   []string
+	draft   draft
 	failed  error
 }
 
@@ -99,7 +100,7 @@ func (p *Reader) next() (Row, error) {
 				return Row{}, faults
 			}
 		default:
-			row.Declaration, row.Faults, p.cells = p.columns.declaration(string(line), p.cells)
+			row.Declaration, row.Faults, p.cells = p.columns.declaration(string(line), &p.draft, p.cells)
 			return row, nil
 		}
 	}

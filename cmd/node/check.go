@@ -90,7 +90,7 @@ func check(c *cobra.Command, path, form string) error {
 		case err != nil:
 			return err
 		default:
-			result.Registrars, result.Profiles = len(loaded.Registrars), len(loaded.Profiles.Declarations)
+			result.Registrars, result.Profiles = len(loaded.Registrars), loaded.Profiles.Len()
 			result.XSPs = append(result.XSPs, checkedXSPs(loaded)...)
 			result.Trunks = append(result.Trunks, checkedTrunks(loaded)...)
 			result.Warnings = append(result.Warnings, loaded.Warnings...)
@@ -111,7 +111,7 @@ func check(c *cobra.Command, path, form string) error {
 		fmt.Fprintln(c.ErrOrStderr(), "warning:", w)
 	}
 	fmt.Fprintf(c.OutOrStdout(), "%s is correct: %s, %s\n", path,
-		counted(len(loaded.Registrars), "registrar"), counted(len(loaded.Profiles.Declarations), "profile"))
+		counted(len(loaded.Registrars), "registrar"), counted(loaded.Profiles.Len(), "profile"))
 	for _, x := range checkedXSPs(loaded) {
 		headers := ""
 		if len(x.Headers) > 0 {

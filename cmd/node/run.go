@@ -31,6 +31,10 @@ SIGHUP, or POST /-/reload, reads the configuration again: registrars, xsp,
 trunks and profiles take effect at once, and only what changed is touched. The other sections
 need a restart. A configuration with an error changes nothing.
 
+Between two collections of garbage the memory grows by a fifth, or by 24 MiB when
+that is more; a busy node lets it grow to twice the size. The environment
+variables GOGC and GOMEMLIMIT replace that rule.
+
 The log goes to the standard error.`,
 		Example: `  muster run --config muster.yaml
   kill -HUP $(pidof muster)`,
@@ -84,6 +88,7 @@ func runNode(c *cobra.Command, path string, deregister bool) (err error) {
 		}
 		return err
 	}
+	go muster.TendMemory(ctx)
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -133,7 +138,7 @@ func desired(c *config.Config, maker *xspMaker) (muster.Desired, error) {
 	if err != nil {
 		return muster.Desired{}, err
 	}
-	return muster.Desired{Registrars: c.Registrars, XSPs: xsps, Trunks: c.Trunks, Profiles: c.Profiles.Declarations}, nil
+	return muster.Desired{Registrars: c.Registrars, XSPs: xsps, Trunks: c.Trunks, Rows: c.Profiles.All()}, nil
 }
 
 // fixed are the sections that a running node cannot change.

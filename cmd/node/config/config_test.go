@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -192,14 +193,16 @@ shutdown: {deregister: true}
 				URI: "sip:[2001:db8:1::5]", Profile: "from", Profiles: []string{"alice"},
 			},
 		},
-		Profiles: Profiles{
-			Declarations: []actors.Declaration{{ID: "alice", AOR: "sip:alice@example.test", Registrar: "zulu"}},
-			Files:        []string{"etc/one.csv"}, places: []place{{0, 2}},
-		},
+		Profiles: Profiles{Files: []string{"etc/one.csv"}, count: 1},
 		Log:      Log{Level: slog.LevelDebug, JSON: true},
 		Shutdown: Shutdown{Deregister: true},
 	}
-	if diff := cmp.Diff(want, got, secrets, addresses, cmp.AllowUnexported(Profiles{}, place{})); diff != "" {
+	profiles := []actors.Declaration{{ID: "alice", AOR: "sip:alice@example.test", Registrar: "zulu"}}
+	if diff := cmp.Diff(profiles, slices.Collect(got.Profiles.All()), secrets); diff != "" {
+		t.Errorf("declarations (-want +got):\n%s", diff)
+	}
+	got.Profiles.texts = nil
+	if diff := cmp.Diff(want, got, secrets, addresses, cmp.AllowUnexported(Profiles{})); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
 	}
 }
@@ -251,7 +254,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, full.String())
 	}
-	if len(c.XSPs) != len(ways) || c.Remote.Listen == "" || c.Registrars[0].SessionHandler != "digest" || c.Registrars[0].Sessions.Ring != 3*time.Minute || len(c.Trunks) != 1 || len(c.Trunks[0].Headers) != 3 || len(c.Profiles.Declarations) != 1 || c.Registrars[0].RetryMax != 30*time.Minute || c.SIP.UserAgent != "Muster" {
+	if len(c.XSPs) != len(ways) || c.Remote.Listen == "" || c.Registrars[0].SessionHandler != "digest" || c.Registrars[0].Sessions.Ring != 3*time.Minute || len(c.Trunks) != 1 || len(c.Trunks[0].Headers) != 3 || c.Profiles.Len() != 1 || c.Registrars[0].RetryMax != 30*time.Minute || c.SIP.UserAgent != "Muster" {
 		t.Errorf("the full example gave %+v", c)
 	}
 }
@@ -273,11 +276,8 @@ func TestProfilesOfAllFiles(t *testing.T) {
 		{ID: "sip:a@b", AOR: "sip:a@b", Registrar: "acme", Password: messages.NewSecret("p1"), Expires: 90 * time.Second, Disabled: true},
 		{ID: "b", AOR: "sip:c@d", Registrar: "acme", Expires: time.Hour, NoRegister: true},
 	}
-	if diff := cmp.Diff(want, c.Profiles.Declarations, secrets); diff != "" {
+	if diff := cmp.Diff(want, slices.Collect(c.Profiles.All()), secrets); diff != "" {
 		t.Errorf("declarations (-want +got):\n%s", diff)
-	}
-	if got := c.Profiles.Place(0) + " " + c.Profiles.Place(1); got != "a.csv:2 b.jsonl:1" {
-		t.Errorf("places = %s", got)
 	}
 	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "b.jsonl: can be read by other users") {
 		t.Errorf("warnings = %q", c.Warnings)
@@ -315,8 +315,8 @@ func TestManyProfilesAreReadFast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(c.Profiles.Declarations); n != count || c.Profiles.Place(count-1) != fmt.Sprintf("profiles.csv:%d", count+1) {
-		t.Errorf("read %d declarations", n)
+	if c.Profiles.Len() != count || len(slices.Collect(c.Profiles.All())) != count {
+		t.Errorf("read %d declarations", c.Profiles.Len())
 	}
 	// 50 ms without -race on the slowest machine so far.
 	if took := time.Since(started); took > 10*time.Second {

@@ -266,10 +266,10 @@ func (l *loader) checkTrunkURI(t *trunkEntry) {
 
 // checkTrunkProfiles warns about profiles that no file has: the API may add
 // them.
-func (l *loader) checkTrunkProfiles(ids map[string]int32) {
+func (l *loader) checkTrunkProfiles(ids *declare.Table) {
 	for _, t := range l.trunks {
 		for i, id := range t.Profiles {
-			if _, known := ids[id]; !known {
+			if _, known := ids.Get(id); !known {
 				at := t.profiles[i]
 				l.warn("%s:%d: %s: no profile file has a profile %s; its calls are refused until the API adds it",
 					l.file, at.target().Line, at.path, declare.Show(id))
