@@ -21,14 +21,15 @@ const responderEnv = "MUSTER_BENCH_RESPONDER"
 // IsResponder tells whether this process is the far end.
 func IsResponder() bool { return os.Getenv(responderEnv) != "" }
 
-// StartResponder starts this program as the far end, so that only the client's
-// CPU is counted. The far end prints where it is, which begins with prefix.
-func StartResponder(prefix string) (at string, stop func(), err error) {
+// StartResponder starts this program, with the same arguments, as the far end,
+// so that only the client's CPU is counted. The far end prints where it is,
+// which begins with prefix.
+func StartResponder(prefix string, more ...string) (at string, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", nil, err
 	}
-	cmd := exec.Command(self)
+	cmd := exec.Command(self, append(os.Args[1:len(os.Args):len(os.Args)], more...)...)
 	cmd.Env = append(os.Environ(), responderEnv+"=1")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -64,6 +65,21 @@ func Profiled(path string, do func() error) error {
 	return do()
 }
 
+// WriteHeap writes a profile of what is in memory, after a collection; an empty
+// path writes none.
+func WriteHeap(path string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	runtime.GC()
+	return pprof.WriteHeapProfile(f)
+}
+
 // Sample is the process at one moment.
 type Sample struct {
 	wall    time.Time
@@ -71,8 +87,10 @@ type Sample struct {
 	mallocs uint64
 	bytes   uint64
 	journal int64
-	// Heap and RSS are in bytes.
-	Heap, RSS int64
+	written int64 // to the disk, as the kernel counts it
+	// Heap and RSS are in bytes. Of RSS, Anon is the process's own memory and
+	// File what it maps of files: the program and the page cache of the store.
+	Heap, RSS, Anon, File int64
 }
 
 // Now is the process, and the journal in a data folder, as they are.
@@ -83,28 +101,54 @@ func Now(data string) Sample {
 	runtime.ReadMemStats(&mem)
 	s := Sample{
 		wall: time.Now(), cpu: time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
-		mallocs: mem.Mallocs, bytes: mem.TotalAlloc, Heap: int64(mem.HeapAlloc), RSS: residentBytes(),
+		mallocs: mem.Mallocs, bytes: mem.TotalAlloc, Heap: int64(mem.HeapAlloc),
+		written: procField("/proc/self/io", "write_bytes"),
 	}
-	if info, err := os.Stat(filepath.Join(data, "journal.db")); err == nil {
-		s.journal = info.Size()
-	}
+	s.Anon, s.File, _ = Process(os.Getpid()).Memory()
+	s.RSS = s.Anon + s.File
+	s.journal = DirBytes(data)
 	return s
 }
 
-func residentBytes() int64 {
-	text, err := os.ReadFile("/proc/self/statm")
+// DirBytes is the size of the files of a folder, such as that of the journal.
+func DirBytes(dir string) int64 {
+	var sum int64
+	_ = filepath.Walk(dir, func(_ string, info os.FileInfo, err error) error {
+		if err == nil && info.Mode().IsRegular() {
+			sum += info.Size()
+		}
+		return nil
+	})
+	return sum
+}
+
+// procField reads a number from a file of "name: number" lines; 0 without one.
+func procField(path, name string) int64 {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0
 	}
-	var size, resident int64
-	_, _ = fmt.Sscan(string(text), &size, &resident)
-	return resident * int64(os.Getpagesize())
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, name+":"); ok {
+			var n int64
+			_, _ = fmt.Sscan(rest, &n)
+			return n
+		}
+	}
+	return 0
 }
+
+// Wall is the time between two samples, CPU what the process used of it.
+func (s Sample) Wall(since Sample) time.Duration { return s.wall.Sub(since.wall) }
+
+// CPU is the user and system time between two samples.
+func (s Sample) CPU(since Sample) time.Duration { return s.cpu - since.cpu }
 
 // Report prints what each of n pieces of work cost between two samples.
 func Report(what string, n int, a, b Sample) {
 	per := float64(n)
-	fmt.Printf("%-32s %.4f CPU-ms  %5.0f allocations  %6.0f B allocated  %5.0f B journal file  %6.0f /s  RSS %d MiB\n", what,
-		float64((b.cpu-a.cpu).Microseconds())/1000/per, float64(b.mallocs-a.mallocs)/per, float64(b.bytes-a.bytes)/per,
-		float64(b.journal-a.journal)/per, per/b.wall.Sub(a.wall).Seconds(), b.RSS>>20)
+	wall := b.Wall(a).Seconds()
+	fmt.Printf("%-32s %.4f CPU-ms  %5.0f allocations  %6.0f B allocated  %5.0f B journal files  %5.0f B written  %6.0f /s  %.1f s  RSS %d MiB anon + %d MiB file\n", what,
+		float64(b.CPU(a).Microseconds())/1000/per, float64(b.mallocs-a.mallocs)/per, float64(b.bytes-a.bytes)/per,
+		float64(b.journal-a.journal)/per, float64(b.written-a.written)/per, per/wall, wall, b.Anon>>20, b.File>>20)
 }
