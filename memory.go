@@ -12,22 +12,21 @@ import (
 // profiles is hundreds of megabytes that nobody uses. A fifth would do for them,
 // but a hundred thousand profiles that are refreshed every minute would then
 // collect without pause. So the headroom grows with the work that collecting
-// makes, and only a node that is busy doubles its heap.
+// makes, and only a node that is busy takes more than it needs.
 const (
-	leastHeadroom = 24 << 20 // bytes
-	leastShare    = 20       // percent of what is in use
-	mostShare     = 100
+	leastHeadroom, mostHeadroom = 24 << 20, 64 << 20 // bytes
+	leastShare, mostShare       = 20, 100            // percent of what is in use
 	// collecting is what part of one processor it may take.
 	collecting = 0.01
 	// mostPercent bounds GOGC for a heap that is nearly empty.
-	mostPercent = 400
+	mostPercent = 800
 )
 
 // TendMemory gives back the memory that only the start needed, and keeps the
 // garbage collector to a rule until ctx ends: between two collections the heap
-// grows by a fifth of what is in use, or by 24 MiB when that is more, and up to
-// twice its size while collecting would take more than a hundredth of a
-// processor. With GOGC or GOMEMLIMIT in the environment it only gives back. It is
+// grows by a fifth of what is in use, or by 24 MiB when that is more; while
+// collecting would take more than a hundredth of a processor, by up to 64 MiB, or
+// to twice its size when that is more. With GOGC or GOMEMLIMIT in the environment it only gives back. It is
 // for a process whose work is its nodes, once after they have started.
 func TendMemory(ctx context.Context) {
 	debug.FreeOSMemory()
@@ -64,9 +63,11 @@ func gcPercent(inUse uint64, rate, cost float64) int {
 	if inUse == 0 {
 		return mostPercent
 	}
-	wanted := 100 * rate * cost / collecting / float64(inUse)
-	share := min(max(wanted, leastShare), mostShare)
-	return int(min(max(100*leastHeadroom/float64(inUse), share), mostPercent))
+	live := float64(inUse)
+	least := max(leastHeadroom, live*leastShare/100)
+	most := max(mostHeadroom, live*mostShare/100)
+	headroom := min(max(rate*cost/collecting, least), most)
+	return int(min(100*headroom/live, mostPercent))
 }
 
 // collector is what the garbage collector says of itself.

@@ -13,12 +13,12 @@ func TestGCPercent(t *testing.T) {
 		rate, cost float64
 		want       int
 	}{
-		{"nothing yet", 0, 0, 0, 400},
-		{"ten profiles", 4 * mib, 1e3, 0.001, 400},
+		{"nothing yet", 0, 0, 0, 800},
+		{"ten profiles", 4 * mib, 1e3, 0.001, 600},
 		{"10,000 profiles, busy", 8 * mib, 8e6, 0.008, 300},
 		{"100,000 idle profiles", 48 * mib, 2e5, 0.05, 50},
 		{"100,000 busy profiles", 48 * mib, 5e6, 0.05, 50},
-		{"100,000 profiles after an outage", 48 * mib, 3e7, 0.05, 100},
+		{"100,000 profiles after an outage", 48 * mib, 3e7, 0.05, 133},
 		{"a million idle profiles", 400 * mib, 1e6, 0.5, 20},
 		{"a million busy profiles", 400 * mib, 5e6, 0.5, 59},
 		{"beyond measure", 1 << 50, 1e12, 100, 100},

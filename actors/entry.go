@@ -92,11 +92,21 @@ func (e *entry) load() (v versioned) {
 
 func (e *entry) state() profile.State { return e.load().state }
 
+// whole is load for whoever only looks while nobody packs: it copies nothing when
+// the state is whole already.
+func (e *entry) whole() *versioned {
+	if h := e.newest.Load(); h.full != nil {
+		return h.full
+	}
+	v := e.load()
+	return &v
+}
+
 // keep holds a state as it is.
 func (e *entry) keep(v *versioned) { e.newest.Store(&held{full: v}) }
 
 // pack makes the state small.
-func (e *entry) pack(v versioned) {
+func (e *entry) pack(v *versioned) {
 	e.status = statusIndex(v.state.Status())
 	e.newest.Store(&held{packed: e.words.Pack(e.id, v.version, v.state)})
 }

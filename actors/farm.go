@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
@@ -168,8 +169,9 @@ func (f *Farm) spawnDigests() []*actor.PID {
 // Start replays the journal and starts the shards. Profiles with a live
 // binding cause no request.
 func (f *Farm) Start(ctx context.Context) error {
-	r := &restorer{farm: f}
-	if err := f.journal.Replay(ctx, r); err != nil {
+	r := newRestorer(f)
+	err := f.journal.Replay(ctx, r)
+	if err = cmp.Or(err, r.wait()); err != nil {
 		return fmt.Errorf("replay the journal: %w", err)
 	}
 	r.finish()

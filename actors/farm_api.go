@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/sipmuster/muster/actors/profile"
 	"github.com/sipmuster/muster/messages"
 )
@@ -195,23 +197,57 @@ func (f *Farm) visitAll(ctx context.Context, do func(*entry)) error {
 		return ErrStarting
 	}
 	for _, pid := range f.shards {
-		done := make(chan struct{})
-		f.root.Send(pid, &visit{f: do, done: done})
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-f.stopped:
-			return ErrStopping
+		if err := f.visitShard(ctx, pid, do); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+func (f *Farm) visitShard(ctx context.Context, pid *actor.PID, do func(*entry)) error {
+	done := make(chan struct{})
+	f.root.Send(pid, &visit{f: do, done: done})
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-f.stopped:
+		return ErrStopping
+	}
+}
+
 // Declarations calls do with the state of every profile and tombstone, for a
-// reload that must find what a file lists no longer.
+// reload that must find what a file lists no longer. The states of the next
+// shards are unpacked while do looks at those of one.
 func (f *Farm) Declarations(ctx context.Context, do func(id string, s profile.State)) error {
-	return f.visitAll(ctx, func(e *entry) { do(e.id, e.state()) })
+	if !f.started.Load() {
+		return ErrStarting
+	}
+	type declared struct {
+		id    string
+		state profile.State
+	}
+	pages, visited := make(chan []declared, 2), make(chan error, 1)
+	go func() {
+		defer close(pages)
+		for _, pid := range f.shards {
+			var page []declared
+			err := f.visitShard(ctx, pid, func(e *entry) { page = append(page, declared{e.id, e.state()}) })
+			if err != nil {
+				visited <- err
+				return
+			}
+			pages <- page
+		}
+		visited <- nil
+	}()
+	for page := range pages {
+		for i := range page {
+			do(page[i].id, page[i].state)
+		}
+	}
+	return <-visited
 }
 
 // Vacant waits until an id is free: nothing of a removed profile of that name

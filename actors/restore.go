@@ -1,20 +1,188 @@
 package actors
 
 import (
+	"container/heap"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sipmuster/muster/actors/profile"
 	"github.com/sipmuster/muster/actors/session"
 	"github.com/sipmuster/muster/messages"
 )
 
-// restorer rebuilds the shards' entries from the journal.
-type restorer struct{ farm *Farm }
+// restorer rebuilds the shards' entries from the journal. The shards are dealt
+// out to one lane per processor, each with a goroutine: what belongs to one stream
+// stays in order, and a million states are decoded by all processors.
+type restorer struct {
+	farm  *Farm
+	lanes []*restoreLane
+	// failed is set with the first fault, which ends the replay.
+	failed atomic.Pointer[error]
+	done   sync.WaitGroup
+}
 
-func (r *restorer) entry(id string) *entry {
-	s := r.farm.restored[Shard(id)]
+// restoreLane restores some of the shards. batch is not handed over yet.
+type restoreLane struct {
+	work  chan []restored
+	batch []restored
+}
+
+// restored is a snapshot or an event of one shard.
+type restored struct {
+	shard    *shardActor
+	stream   string
+	version  uint64
+	snapshot []byte
+	event    *messages.Envelope // nil for a snapshot
+}
+
+// restoreBatch is how much goes to a lane at a time.
+const restoreBatch = 512
+
+func newRestorer(f *Farm) *restorer {
+	r := &restorer{farm: f}
+	lanes := runtime.GOMAXPROCS(0)
+	for i := range lanes {
+		l := &restoreLane{work: make(chan []restored, 4)}
+		r.lanes = append(r.lanes, l)
+		r.done.Go(func() {
+			for batch := range l.work {
+				for k := range batch {
+					if err := r.restore(&batch[k]); err != nil {
+						r.failed.CompareAndSwap(nil, &err)
+					}
+				}
+			}
+			now := time.Now()
+			for n := i; n < Shards; n += lanes {
+				r.finishProfiles(f.restored[n], now)
+			}
+		})
+	}
+	return r
+}
+
+// Snapshot implements Replayer.
+func (r *restorer) Snapshot(stream string, version uint64, b []byte) error {
+	return r.deal(restored{stream: stream, version: version, snapshot: b})
+}
+
+// Event implements Replayer.
+func (r *restorer) Event(env *messages.Envelope) error {
+	return r.deal(restored{stream: env.GetStream(), version: env.GetVersion(), event: env})
+}
+
+func (r *restorer) deal(item restored) error {
+	if err := r.failed.Load(); err != nil {
+		return *err
+	}
+	number, ok := streamShard(item.stream)
+	if !ok {
+		return nil
+	}
+	item.shard = r.farm.restored[number]
+	l := r.lanes[number%len(r.lanes)]
+	if l.batch = append(l.batch, item); len(l.batch) == restoreBatch {
+		l.work <- l.batch
+		l.batch = make([]restored, 0, restoreBatch)
+	}
+	return nil
+}
+
+// streamShard is the shard that a stream belongs to.
+func streamShard(stream string) (int, bool) {
+	if id, ok := strings.CutPrefix(stream, "p/"); ok {
+		return Shard(id), true
+	}
+	if id, ok := strings.CutPrefix(stream, "s/"); ok {
+		return sessionShard(id)
+	}
+	return 0, false
+}
+
+// wait ends the lanes and returns the first fault.
+func (r *restorer) wait() error {
+	for _, l := range r.lanes {
+		l.work <- l.batch
+		close(l.work)
+	}
+	r.done.Wait()
+	if err := r.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// restore runs on the lane of the shard.
+func (r *restorer) restore(item *restored) error {
+	id := item.stream[len("p/"):]
+	var err error
+	switch profiles := item.stream[0] == 'p'; {
+	case profiles && item.event == nil:
+		err = r.profileSnapshot(item.shard, id, item)
+	case profiles:
+		r.profileEvent(item.shard, id, item.event)
+	case item.event == nil:
+		err = r.sessionSnapshot(item.shard, id, item)
+	default:
+		r.sessionEvent(item.shard, id, item.event)
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot of %s: %w", item.stream, err)
+	}
+	return nil
+}
+
+func (r *restorer) profileSnapshot(s *shardActor, id string, item *restored) error {
+	state, err := profile.Unmarshal(item.snapshot)
+	if err == nil {
+		r.entry(s, id).pack(&versioned{state: state, version: item.version})
+	}
+	return err
+}
+
+func (r *restorer) sessionSnapshot(s *shardActor, id string, item *restored) error {
+	state, err := session.Unmarshal(item.snapshot)
+	if err == nil {
+		r.session(s, id).cell.Store(&sessionVersion{state: state, version: item.version})
+	}
+	return err
+}
+
+// profileEvent folds an event. A stream with one that this release does not know
+// is parked: it does nothing, and says so.
+func (r *restorer) profileEvent(s *shardActor, id string, env *messages.Envelope) {
+	e := r.entry(s, id)
+	if e.parked() {
+		return
+	}
+	state, known := applyToProfile(e.state(), env)
+	if !known {
+		r.park(&e.occupied().crashes, env)
+		return
+	}
+	e.pack(&versioned{state: state, version: env.GetVersion()})
+}
+
+// sessionEvent is profileEvent for a session.
+func (r *restorer) sessionEvent(s *shardActor, id string, env *messages.Envelope) {
+	e := r.session(s, id)
+	if e.crashes.parked {
+		return
+	}
+	state, known := applyToSession(e.cell.Load().state, env)
+	if !known {
+		r.park(&e.crashes, env)
+		return
+	}
+	e.cell.Store(&sessionVersion{state: state, version: env.GetVersion()})
+}
+
+func (r *restorer) entry(s *shardActor, id string) *entry {
 	e, known := s.entries[id]
 	if !known {
 		e = newEntry(&r.farm.words, id)
@@ -23,13 +191,7 @@ func (r *restorer) entry(id string) *entry {
 	return e
 }
 
-// session is the entry of a session, nil for an id that is none.
-func (r *restorer) session(id string) *sessionEntry {
-	number, ok := sessionShard(id)
-	if !ok {
-		return nil
-	}
-	s := r.farm.restored[number]
+func (r *restorer) session(s *shardActor, id string) *sessionEntry {
 	e, known := s.sessions[id]
 	if !known {
 		e = &sessionEntry{id: id, cell: &atomic.Pointer[sessionVersion]{}, memory: newSessionMemory(nil)}
@@ -37,54 +199,6 @@ func (r *restorer) session(id string) *sessionEntry {
 		s.sessions[id] = e
 	}
 	return e
-}
-
-// Snapshot implements Replayer.
-func (r *restorer) Snapshot(stream string, version uint64, b []byte) error {
-	fault := func(err error) error { return fmt.Errorf("snapshot of %s: %w", stream, err) }
-	if id, ok := strings.CutPrefix(stream, "p/"); ok {
-		state, err := profile.Unmarshal(b)
-		if err != nil {
-			return fault(err)
-		}
-		r.entry(id).pack(versioned{state: state, version: version})
-	}
-	if id, ok := strings.CutPrefix(stream, "s/"); ok {
-		state, err := session.Unmarshal(b)
-		if err != nil {
-			return fault(err)
-		}
-		if e := r.session(id); e != nil {
-			e.cell.Store(&sessionVersion{state: state, version: version})
-		}
-	}
-	return nil
-}
-
-// Event implements Replayer. A stream with an event that this release does not
-// know is parked: it does nothing, and says so.
-func (r *restorer) Event(env *messages.Envelope) error {
-	if id, ok := strings.CutPrefix(env.GetStream(), "p/"); ok {
-		if e := r.entry(id); !e.parked() {
-			state, known := applyToProfile(e.state(), env)
-			if !known {
-				r.park(&e.occupied().crashes, env)
-				return nil
-			}
-			e.pack(versioned{state: state, version: env.GetVersion()})
-		}
-	}
-	if id, ok := strings.CutPrefix(env.GetStream(), "s/"); ok {
-		if e := r.session(id); e != nil && !e.crashes.parked {
-			state, known := applyToSession(e.cell.Load().state, env)
-			if !known {
-				r.park(&e.crashes, env)
-				return nil
-			}
-			e.cell.Store(&sessionVersion{state: state, version: env.GetVersion()})
-		}
-	}
-	return nil
 }
 
 func (r *restorer) park(c *crashes, env *messages.Envelope) {
@@ -115,23 +229,9 @@ func (f *Farm) Live(stream string) (snapshot []byte, version uint64, ok bool) {
 	return snapshot, v.version, err == nil
 }
 
-// finish drops what has ended and counts the rest.
+// finish drops the sessions that have ended, and lets the others be found.
 func (r *restorer) finish() {
 	for _, s := range r.farm.restored {
-		for id, e := range s.entries {
-			state := e.state()
-			if !state.Exists() && state.Source != "file" {
-				delete(s.entries, id)
-				continue
-			}
-			if state.Exists() {
-				r.farm.population.move(state.Spec.Registrar, "", state.Status())
-				r.farm.observer.ProfileRestored(state.Spec.Registrar, state.Status())
-			}
-			if r.farm.contacts.on.Load() {
-				r.farm.indexContact(e)
-			}
-		}
 		for id, e := range s.sessions {
 			state := e.cell.Load().state
 			if state.Ended || !state.Exists() && !e.crashes.parked {
@@ -142,6 +242,35 @@ func (r *restorer) finish() {
 		}
 	}
 	r.farm.rejoin()
+}
+
+// finishProfiles drops what has ended, counts the rest, and says when each wants
+// to be woken, so that the shard need not unpack them all again. It runs on the
+// shard's lane.
+func (r *restorer) finishProfiles(s *shardActor, now time.Time) {
+	for id, e := range s.entries {
+		state := e.state()
+		if !state.Exists() && state.Source != "file" {
+			delete(s.entries, id)
+			continue
+		}
+		if state.Exists() {
+			r.farm.population.move(state.Spec.Registrar, "", state.Status())
+			r.farm.observer.ProfileRestored(state.Spec.Registrar, state.Status())
+		}
+		if r.farm.contacts.on.Load() {
+			r.farm.indexContact(e)
+		}
+		switch at, wakes := state.WakeAt(); {
+		case e.parked():
+		case state.Attempt.Open, wakes && !at.After(now):
+			s.overdue = append(s.overdue, e)
+		case wakes:
+			e.wakeAt, e.index = at.UnixNano(), int32(len(s.wakes))
+			s.wakes = append(s.wakes, e)
+		}
+	}
+	heap.Init(&s.wakes)
 }
 
 // finishSession lets a session find its profile, and everybody the session.

@@ -2,7 +2,9 @@ package actors
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -25,6 +27,10 @@ type shardActor struct {
 	entries  map[string]*entry
 	byPID    map[string]*entry // running profile actors by PID id
 	wakes    wakeHeap
+	// restored is true until the shard starts with what the journal says, of
+	// which overdue wants something at once.
+	restored bool
+	overdue  []*entry
 	spawned  uint64
 	// props makes the profile actor that spawning points to.
 	props    *actor.Props
@@ -74,7 +80,7 @@ type (
 
 func newShard(f *Farm, number int) *shardActor {
 	s := &shardActor{
-		farm: f, number: number, entries: map[string]*entry{}, byPID: map[string]*entry{},
+		farm: f, number: number, restored: true, entries: map[string]*entry{}, byPID: map[string]*entry{},
 		sessions: map[string]*sessionEntry{}, sessionsByPID: map[string]*sessionEntry{},
 	}
 	s.props = f.props(func() actor.Actor { return s.spawning }, actor.WithMailbox(newSlimMailbox))
@@ -116,7 +122,12 @@ func (s *shardActor) start(ctx actor.Context) {
 	s.self = ctx.Self()
 	now := time.Now()
 	s.byPID = map[string]*entry{}
-	for _, e := range s.entries {
+	attend := maps.Values(s.entries)
+	if s.restored {
+		attend = slices.Values(s.overdue)
+		s.setTimer()
+	}
+	for e := range attend {
 		if child := e.running(); child != nil { // this is a restart: the library stopped the children
 			s.orphaned(e, child)
 		}
@@ -127,6 +138,7 @@ func (s *shardActor) start(ctx actor.Context) {
 		}
 		s.arm(ctx, e, &v, now)
 	}
+	s.restored, s.overdue = false, nil
 	s.startSessions(ctx)
 	// The first sweeps are spread, so that the shards do not all sweep at once.
 	s.farm.after(time.Duration(rand.Int64N(int64(watchEvery))), func() { s.farm.root.Send(s.self, &shardSweep{}) })
@@ -225,7 +237,7 @@ func (s *shardActor) granted(ctx actor.Context, id string) {
 
 // passivate makes a profile idle whose actor has stopped.
 func (s *shardActor) passivate(ctx actor.Context, e *entry) {
-	v := e.load()
+	v := e.whole()
 	e.busy.crashes.calm(v.version)
 	e.pack(v)
 	e.rest()
@@ -233,7 +245,7 @@ func (s *shardActor) passivate(ctx actor.Context, e *entry) {
 		s.forget(e, &v.state)
 		return
 	}
-	s.arm(ctx, e, &v, time.Now())
+	s.arm(ctx, e, v, time.Now())
 }
 
 // forget drops what has no declaration any more.
