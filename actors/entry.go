@@ -4,7 +4,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -152,12 +151,4 @@ func (e *entry) rest() {
 	if e.busy != nil && e.busy.crashes == (crashes{}) {
 		e.busy = nil
 	}
-}
-
-// wakesAt is zero when the entry has no place in the heap.
-func (e *entry) wakesAt() time.Time {
-	if e.index < 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, e.wakeAt)
 }

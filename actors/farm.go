@@ -384,7 +384,7 @@ func (f *Farm) handler(name string) (*actor.PID, bool) {
 // guessed.
 func (f *Farm) reference(handler string) string {
 	if handler == messages.DigestHandler {
-		return strconv.FormatUint(uint64(f.asked.Add(1)), 36)
+		return strconv.FormatUint(f.asked.Add(1), 36)
 	}
 	return f.token()
 }

@@ -141,7 +141,7 @@ func TestFarmOutageNeverExceedsThePace(t *testing.T) {
 func TestFarmColdStartAtThePace(t *testing.T) {
 	for _, c := range []struct {
 		countRegistrations bool
-		requests           time.Duration // that count, per profile
+		requests           int // that count, per profile
 	}{{false, 2}, {true, 1}} {
 		synctest.Test(t, func(t *testing.T) {
 			const profiles, pace = 2000, 200
@@ -154,7 +154,7 @@ func TestFarmColdStartAtThePace(t *testing.T) {
 			for w.registrar.held() < profiles {
 				time.Sleep(100 * time.Millisecond)
 			}
-			took, want := time.Since(began), c.requests*profiles*time.Second/pace
+			took, want := time.Since(began), time.Duration(c.requests*profiles/pace)*time.Second
 			if took < want-time.Second || took > want*11/10 {
 				t.Errorf("counting registrations is %v: %s, want %s and at most a tenth more", c.countRegistrations, took, want)
 			}

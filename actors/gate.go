@@ -13,7 +13,7 @@ import (
 
 // gate decides what may go to one target, and when: pace, concurrency, shared
 // Retry-After, and a breaker with one probe at a time. It is plain logic
-// without a clock; the registrar actor drives it.
+// without a clock; a turnstile drives it.
 //
 // Every request costs a token: a fresh attempt, an answer to a challenge (unless
 // the pace counts registrations), and a retransmission, so the pace holds for

@@ -109,8 +109,12 @@ var misbehave = map[string]xsp.Func{
 	},
 }
 
+// roundTrip is how long the registrar takes to answer.
+const roundTrip = 20 * time.Millisecond
+
 // TestS44_AFaultyXSPHurtsNobodyElse: whatever an xSP does, the profiles beside
-// it register in the very same time, its own profiles have a reason and a next
+// it register in the same time, but for one round trip in which the retry of one
+// of its own profiles may have a slot. Its own profiles have a reason and a next
 // try, its breaker opens and, once it works again, closes.
 func TestS44_AFaultyXSPHurtsNobodyElse(t *testing.T) {
 	const beside, own = 50, 30
@@ -118,8 +122,10 @@ func TestS44_AFaultyXSPHurtsNobodyElse(t *testing.T) {
 	for name, fault := range misbehave {
 		t.Run(name, func(t *testing.T) {
 			took := besides(t, beside, own, fault)
-			if slices.Compare(alone, took) != 0 {
-				t.Errorf("profiles beside the xSP register at %v, without it at %v", took[len(took)-1], alone[len(alone)-1])
+			for i := range took {
+				if took[i] > alone[i]+roundTrip {
+					t.Fatalf("number %d beside the xSP registers at %v, without it at %v", i, took[i], alone[i])
+				}
 			}
 		})
 	}
@@ -132,7 +138,7 @@ func besides(t *testing.T, beside, own int, fault xsp.Func) (took []time.Duratio
 		// Without a limit of pace, which all profiles of a target share by
 		// right; the concurrency is what a slow xSP could take away.
 		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", Rate: -1, Concurrency: 10, RetryBase: time.Second})
-		w.registrar.set(func(r *fakeRegistrar) { r.delay = 20 * time.Millisecond })
+		w.registrar.set(func(r *fakeRegistrar) { r.delay = roundTrip })
 		broken := true
 		auth := xsp.Func(func(ctx context.Context, q *messages.AuthChallenge) (*messages.AuthAnswer, error) {
 			if w.flag(&broken) {

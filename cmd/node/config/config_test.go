@@ -119,7 +119,7 @@ registrars:
     outbound_proxy: "sip:proxy.example.test"
     realms: [a, b]
     expires: 120
-    pace: {rate: 0.5, concurrency: unlimited}
+    pace: {rate: 0.5, concurrency: unlimited, count: registrations}
     algorithms: [sha-256, MD5]
     tolerate_missing_contact: true
     require_mutual_auth: true
@@ -171,7 +171,7 @@ shutdown: {deregister: true}
 		Registrars: []actors.Registrar{
 			{
 				Name: "acme", URI: "sip:127.0.0.1:5060;transport=tcp", OutboundProxy: "sip:proxy.example.test",
-				Realms: []string{"a", "b"}, Expires: 2 * time.Minute, Rate: 0.5, Concurrency: -1, Algorithms: []string{"SHA-256", "MD5"},
+				Realms: []string{"a", "b"}, Expires: 2 * time.Minute, Rate: 0.5, Concurrency: -1, CountRegistrations: true, Algorithms: []string{"SHA-256", "MD5"},
 				Tolerate: true, RequireProof: true, AllowDowngrade: true, RetryBase: 10 * time.Second, RetryMax: 5 * time.Minute,
 				RegistrationHandler: "tokens>digest", SessionHandler: "tokens",
 				Sessions: actors.SessionLimits{Total: 500, PerProfile: -1, Expires: -1, Ring: 90 * time.Second},

@@ -27,6 +27,7 @@ func (l *loader) readRegistrars(v value) {
 			v.mapping(keys{
 				"rate":        func(v value) { readRate(v, &r.Rate) },
 				"concurrency": func(v value) { v.limit(&r.Concurrency) },
+				"count":       func(v value) { readCount(v, &r.CountRegistrations) },
 			})
 		}
 		retry := func(v value) {
@@ -171,5 +172,19 @@ func readSessions(v value, into *actors.SessionLimits) {
 	})
 	if into.Total > 0 && into.PerProfile > into.Total {
 		v.problem("per_profile is larger than total", "")
+	}
+}
+
+// readCount reads what a token of the pace is for.
+func readCount(v value, registrations *bool) {
+	text, ok := v.filled()
+	if !ok {
+		return
+	}
+	switch text {
+	case "requests", "registrations":
+		*registrations = text == "registrations"
+	default:
+		v.problem("is not what a pace counts", "write requests, or registrations to let answers to challenges go free")
 	}
 }
