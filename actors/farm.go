@@ -154,14 +154,16 @@ func (f *Farm) props(producer actor.Producer, options ...actor.PropsOption) *act
 }
 
 // spawnDigests starts the DigestActors: one per processor, which are asked in
-// turn.
+// turn. One that is idle runs on the goroutine of whoever asks: it takes two
+// microseconds and waits for nothing, so that waking another would cost more.
 func (f *Farm) spawnDigests() []*actor.PID {
 	key := []byte(f.token())
 	pool := make([]*actor.PID, runtime.GOMAXPROCS(0))
+	here := actor.WithDispatcher(actor.NewSynchronizedDispatcher(f.workers.Throughput()))
 	for i := range pool {
-		pool[i] = f.root.Spawn(f.props(func() actor.Actor {
+		pool[i] = f.root.Spawn(actor.PropsFromProducer(func() actor.Actor {
 			return &digestActor{credentials: f.credentials, token: f.token, sessKey: key}
-		}))
+		}, here))
 	}
 	return pool
 }
