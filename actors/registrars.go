@@ -1,0 +1,102 @@
+package actors
+
+import (
+	"github.com/sipmuster/muster/actors/profile"
+)
+
+// registrar is one target with what is derived from its configuration.
+type registrar struct {
+	config    Registrar
+	policy    profile.Policy
+	turnstile *turnstile
+	// requestURI is that of its REGISTERs, route their Route.
+	requestURI string
+	route      []string
+	// retransmitted tells the gate of one more request that nobody planned.
+	retransmitted func()
+}
+
+// SetRegistrars replaces the targets. A registrar that is gone keeps its
+// profiles, which then say so.
+func (f *Farm) SetRegistrars(rs []Registrar) { f.setRegistrars(rs) }
+
+func (f *Farm) setRegistrars(rs []Registrar) {
+	f.changing.Lock()
+	defer f.changing.Unlock()
+	old := *f.registrars.Load()
+	next := make(map[string]registrar, len(rs))
+	for _, config := range rs {
+		r, known := old[config.Name]
+		r.config, r.policy, r.requestURI = config, policyOf(config), requestURI(config.URI)
+		if r.route = nil; config.OutboundProxy != "" {
+			r.route = []string{config.OutboundProxy}
+		}
+		if known {
+			r.turnstile.take(&reconfigure{registrar: config})
+		} else {
+			r.turnstile = newTurnstile(f, config)
+		}
+		at := r.turnstile
+		r.retransmitted = func() { at.take(&retransmitted{}) }
+		next[config.Name] = r
+	}
+	f.registrars.Store(&next)
+	for name, r := range old {
+		now, kept := next[name]
+		if !kept {
+			r.turnstile.stop()
+		}
+		if now.config.URI != r.config.URI || now.config.OutboundProxy != r.config.OutboundProxy {
+			f.targets.forget(name)
+		}
+	}
+}
+
+// Configured returns the targets.
+func (f *Farm) Configured() []Registrar {
+	var rs []Registrar
+	f.eachGate(func(_ string, r registrar) { rs = append(rs, r.config) })
+	return rs
+}
+
+func policyOf(r Registrar) profile.Policy {
+	p := profile.Policy{
+		Expires: r.Expires, Tolerate: r.Tolerate, RequireProof: r.RequireProof,
+		RetryBase: r.RetryBase, RetryMax: r.RetryMax,
+	}
+	p.RegistrationHandler, p.SessionHandler = r.RegistrationHandler, r.SessionHandler
+	p.Challenge.Realms, p.Challenge.Algorithms = r.Realms, r.Algorithms
+	p.Challenge.AllowDowngrade, p.Challenge.RequireQOP = r.AllowDowngrade, r.RequireQOP
+	for _, uri := range []string{r.URI, r.OutboundProxy} {
+		if host := profile.HostOf(uri); host != "" {
+			p.Targets = append(p.Targets, host)
+		}
+	}
+	return p
+}
+
+func (f *Farm) registrar(name string) (registrar, bool) {
+	r, ok := (*f.registrars.Load())[name]
+	return r, ok
+}
+
+func (f *Farm) policy(name string) profile.Policy {
+	r, _ := f.registrar(name)
+	r.policy.AnswerLimits = f.xsps.Load().limits
+	return r.policy
+}
+
+// toGate takes something to a registrar's gate; false when there is no such registrar.
+func (f *Farm) toGate(name string, message any) bool {
+	r, ok := f.registrar(name)
+	if ok {
+		r.turnstile.take(message)
+	}
+	return ok
+}
+
+func (f *Farm) eachGate(do func(name string, r registrar)) {
+	for name, r := range *f.registrars.Load() {
+		do(name, r)
+	}
+}
