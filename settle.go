@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sipmuster/muster/actors"
-	"github.com/sipmuster/muster/actors/profile"
 )
 
 // settling is what a reload leaves to do after it was accepted: an old binding
@@ -87,9 +86,5 @@ func (n *Node) leaving(next []actors.Registrar) []actors.Registrar {
 
 // used tells whether any profile is still with one of the registrars.
 func (n *Node) used(ctx context.Context, rs []actors.Registrar) bool {
-	names, used := namesOf(rs), false
-	err := n.farm.Declarations(ctx, func(_ string, s profile.State) {
-		used = used || s.Exists() && slices.Contains(names, s.Spec.Registrar)
-	})
-	return used || err != nil
+	return ctx.Err() != nil || slices.ContainsFunc(namesOf(rs), n.farm.Populated)
 }

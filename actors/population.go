@@ -45,6 +45,17 @@ func (p *population) view(registrar string) map[string]int {
 	return view
 }
 
+// Populated tells whether any profile is with a registrar, configured or not.
+func (f *Farm) Populated(registrar string) bool {
+	counts := f.population.of(registrar)
+	for i := range counts {
+		if counts[i].Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // moved tells the observer of events, and counts. A profile that is declared for
 // another registrar leaves the one and comes to the other.
 func (f *Farm) moved(old, now *profile.State, started time.Time, events []*messages.ProfileEvent) {
