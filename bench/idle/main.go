@@ -42,16 +42,7 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "", "folder to work in, and to keep; empty uses one that is deleted")
 	flag.StringVar(&o.binary, "muster", "", "binary to measure; empty builds cmd/node")
 	flag.Parse()
-	var err error
-	if measure.IsResponder() {
-		err = respond(o)
-	} else {
-		err = run(context.Background(), o)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "idle:", err)
-		os.Exit(1)
-	}
+	measure.Main("idle", func() error { return respond(o) }, func() error { return run(context.Background(), o) })
 }
 
 func respond(o options) error {

@@ -21,6 +21,18 @@ const responderEnv = "MUSTER_BENCH_RESPONDER"
 // IsResponder tells whether this process is the far end.
 func IsResponder() bool { return os.Getenv(responderEnv) != "" }
 
+// Main runs a benchmark program, or its far end when this process is that.
+func Main(name string, respond, run func() error) {
+	do := run
+	if IsResponder() {
+		do = respond
+	}
+	if err := do(); err != nil {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		os.Exit(1)
+	}
+}
+
 // StartResponder starts this program, with the same arguments, as the far end,
 // so that only the client's CPU is counted. The far end prints where it is,
 // which begins with prefix.

@@ -56,16 +56,7 @@ func main() {
 	flag.StringVar(&o.phase, "phase", "register", "the phase that is profiled: register or refresh")
 	flag.StringVar(&o.memProfile, "memprofile", "", "write a profile of the heap at the end to this file")
 	flag.Parse()
-	var err error
-	if measure.IsResponder() {
-		err = respond(o)
-	} else {
-		err = run(context.Background(), o)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "register:", err)
-		os.Exit(1)
-	}
+	measure.Main("register", func() error { return respond(o) }, func() error { return run(context.Background(), o) })
 }
 
 // interval is the mean time between two refreshes of one profile.
