@@ -53,10 +53,11 @@ func (a *profileActor) ask(ctx actor.Context, e profile.AskCredentials) {
 		})
 	}
 	r, _ := a.farm.registrar(s.Spec.Registrar)
+	_, requestURI := a.target(r)
 	challenges := s.Challenge.Questions(s.Attempt.Answers)
 	ctx.Request(pid, &messages.AuthChallenge{
 		Ref: a.asked.ref, Purpose: messages.Purpose_REGISTRATION, ProfileId: a.id, Aor: s.Spec.AOR,
-		Method: "REGISTER", RequestUri: requestURI(a.target(r)), StatusCode: e.Status,
+		Method: "REGISTER", RequestUri: requestURI, StatusCode: e.Status,
 		Round: s.Attempt.Round, Rejected: e.Rejected,
 		Deadline: timestamppb.New(deadline), Challenges: challenges,
 		BodyHashes: bodyHashes(challenges, nil),

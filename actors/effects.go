@@ -91,8 +91,9 @@ func proofOf(infos []messages.AuthInfo, proofs []*messages.ExpectedProof) string
 func (a *profileActor) request() *messages.SIPRequest {
 	s := &a.state
 	r, _ := a.farm.registrar(s.Spec.Registrar)
+	uri, requestURI := a.target(r)
 	q := &messages.SIPRequest{
-		NextHop: r.config.URI, Method: "REGISTER", RequestURI: r.requestURI, Route: r.route,
+		NextHop: uri, Method: "REGISTER", RequestURI: requestURI,
 		From: s.Spec.AOR, FromTag: s.FromTag, To: s.Spec.AOR,
 		CallID: s.CallID, CSeq: s.CSeq,
 		ContactUser: ContactUser(s.Spec), Expires: int64(s.Attempt.ExpiresSeconds),
@@ -100,12 +101,8 @@ func (a *profileActor) request() *messages.SIPRequest {
 		Mutations: a.mutations, MutableHeaders: a.farm.xsps.Load().headers[s.Attempt.Handler],
 		Retransmitted: r.retransmitted,
 	}
-	if r.config.OutboundProxy != "" {
-		q.NextHop = r.config.OutboundProxy
-	}
-	if n := len(s.Attempt.Targets); n > 0 { // it was redirected
-		q.NextHop, q.Route = s.Attempt.Targets[n-1], nil
-		q.RequestURI = requestURI(q.NextHop)
+	if r.config.OutboundProxy != "" && len(s.Attempt.Targets) == 0 {
+		q.NextHop, q.Route = r.config.OutboundProxy, r.route
 	}
 	switch s.Attempt.Purpose {
 	case messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH:
@@ -119,13 +116,14 @@ func (a *profileActor) request() *messages.SIPRequest {
 // registerTags are the option tags of a REGISTER (RFC 3327 §5.1).
 var registerTags = []string{"path"}
 
-// target is where the attempt's request goes: the registrar, or where it was
-// redirected to.
-func (a *profileActor) target(r registrar) string {
+// target is where the attempt's request goes, and its Request-URI: the registrar,
+// or where it was redirected to.
+func (a *profileActor) target(r registrar) (uri, asRequestURI string) {
 	if n := len(a.state.Attempt.Targets); n > 0 {
-		return a.state.Attempt.Targets[n-1]
+		uri = a.state.Attempt.Targets[n-1]
+		return uri, requestURI(uri)
 	}
-	return r.config.URI
+	return r.config.URI, r.requestURI
 }
 
 // requestURI is the URI without its parameters and headers: RFC 3261 §10.2

@@ -32,7 +32,7 @@ type entry struct {
 	waiting bool
 	// reload is true after a failure: the next actor reads the journal.
 	reload bool
-	*busy
+	busy   *busy
 }
 
 // busy is what an entry knows while, and shortly after, something happens; nil

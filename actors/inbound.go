@@ -111,10 +111,10 @@ func (f *Farm) receiver(in *messages.SIPInbound) (profile string, take taker, st
 // called finds the profile whose contact an INVITE is for. Of several with the
 // same user it is the one whose AOR stands in To, else the one whose registrar
 // sent it.
-func (f *Farm) called(in *messages.SIPInbound) (contact, bool) {
+func (f *Farm) called(in *messages.SIPInbound) (*entry, bool) {
 	user := messages.UserPart(in.RequestURI)
 	if user == "" {
-		return contact{}, false
+		return nil, false
 	}
 	found := f.contacts.find(user)
 	if plain, err := url.PathUnescape(user); err == nil && plain != user {
@@ -122,7 +122,7 @@ func (f *Farm) called(in *messages.SIPInbound) (contact, bool) {
 	}
 	switch len(found) {
 	case 0:
-		return contact{}, false
+		return nil, false
 	case 1:
 		return found[0], true
 	}
@@ -131,14 +131,14 @@ func (f *Farm) called(in *messages.SIPInbound) (contact, bool) {
 			return c, true
 		}
 	}
-	var sent []contact
+	var sent []*entry
 	for _, c := range found {
 		if f.sent(c.state().Spec.Registrar, in.Source) {
 			sent = append(sent, c)
 		}
 	}
 	if len(sent) != 1 {
-		return contact{}, false
+		return nil, false
 	}
 	return sent[0], true
 }

@@ -107,6 +107,9 @@ func (r *turnstile) take(message any) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.ended {
+		return
+	}
 	switch m := message.(type) {
 	case *wantSlot:
 		r.gate.want(m.id, m.shard, m.deadline)
@@ -147,9 +150,7 @@ func (r *turnstile) take(message any) {
 		if n := r.gate.sweep(now); n > 0 {
 			r.farm.log.Warn("slots taken back from lost attempts", "registrar", r.name, "slots", n)
 		}
-		if !r.ended {
-			r.sweepLater()
-		}
+		r.sweepLater()
 	default:
 		return
 	}
@@ -181,7 +182,7 @@ func (r *turnstile) pump(now time.Time, asking string) (granted bool) {
 }
 
 func (r *turnstile) wakeAt(now, at time.Time) {
-	if r.ended || at.IsZero() || !r.armed.IsZero() && !at.Before(r.armed) {
+	if at.IsZero() || !r.armed.IsZero() && !at.Before(r.armed) {
 		return
 	}
 	r.armed = at
@@ -201,7 +202,7 @@ func (r *turnstile) sweepLater() {
 func (r *turnstile) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ended, r.gate.held = true, true
+	r.ended = true
 	if r.timer != nil {
 		r.timer.Stop()
 	}

@@ -25,12 +25,7 @@ type contactIndex struct {
 
 type contactShard struct {
 	mu    sync.RWMutex
-	users map[string][]contact
-}
-
-// contact is a profile that may be meant.
-type contact struct {
-	*entry
+	users map[string][]*entry
 }
 
 func (x *contactIndex) shard(user string) *contactShard {
@@ -66,19 +61,19 @@ func (x *contactIndex) changed(e *entry, before, after *profile.State) {
 		}
 	}
 	for _, key := range now {
-		x.add(key, contact{e})
+		x.add(key, e)
 	}
 }
 
-func (x *contactIndex) add(key string, c contact) {
+func (x *contactIndex) add(key string, c *entry) {
 	s := x.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.users == nil {
-		s.users = map[string][]contact{}
+		s.users = map[string][]*entry{}
 	}
 	list := s.users[key]
-	if i := slices.IndexFunc(list, func(o contact) bool { return o.id == c.id }); i >= 0 {
+	if i := slices.IndexFunc(list, func(o *entry) bool { return o.id == c.id }); i >= 0 {
 		if list[i] == c {
 			return
 		}
@@ -91,7 +86,7 @@ func (x *contactIndex) remove(key, id string) {
 	s := x.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := slices.DeleteFunc(slices.Clone(s.users[key]), func(c contact) bool { return c.id == id })
+	list := slices.DeleteFunc(slices.Clone(s.users[key]), func(c *entry) bool { return c.id == id })
 	if len(list) == 0 {
 		delete(s.users, key)
 		return
@@ -101,17 +96,17 @@ func (x *contactIndex) remove(key, id string) {
 
 // find lists the profiles that take calls and have the user in their Contact,
 // or as their id.
-func (x *contactIndex) find(user string) []contact {
+func (x *contactIndex) find(user string) []*entry {
 	return x.which(user, func(id string, spec profile.Spec) bool { return id == user || ContactUser(spec) == user })
 }
 
 // which lists the profiles that take calls, are known by a user and meant.
-func (x *contactIndex) which(user string, meant func(id string, spec profile.Spec) bool) []contact {
+func (x *contactIndex) which(user string, meant func(id string, spec profile.Spec) bool) []*entry {
 	s := x.shard(user)
 	s.mu.RLock()
 	list := s.users[user]
 	s.mu.RUnlock()
-	var found []contact
+	var found []*entry
 	for _, c := range list {
 		if state := c.state(); takesCalls(state) && meant(c.id, state.Spec) {
 			found = append(found, c)

@@ -42,8 +42,8 @@ func (a *sessionActor) addressed(r session.Request) (q *messages.SIPRequest, toR
 func (a *sessionActor) request(r session.Request) (q *messages.SIPRequest, toRegistrar bool, fault messages.Reason) {
 	q, toRegistrar = a.addressed(r)
 	if toRegistrar {
-		name, farm := a.spec.GetRegistrar(), a.farm
-		q.Retransmitted = func() { farm.toGate(name, &retransmitted{}) }
+		r, _ := a.farm.registrar(a.spec.GetRegistrar())
+		q.Retransmitted = r.retransmitted
 	}
 	if !a.spec.GetTrunkLeg() {
 		q.Mutations = a.memory.answers[r.GetAttempt()].mutations

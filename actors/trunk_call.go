@@ -49,7 +49,7 @@ func (f *Farm) fromTrunk(in *messages.SIPInbound) (id string, take taker, status
 
 // toTrunk takes an INVITE to a profile that belongs to a trunk; take is nil for
 // any other.
-func (f *Farm) toTrunk(c contact, in *messages.SIPInbound) (take taker, status int) {
+func (f *Farm) toTrunk(c *entry, in *messages.SIPInbound) (take taker, status int) {
 	t, ok := f.trunks().of(c.id, c.state().Spec.Registrar)
 	if !ok {
 		return nil, 0
@@ -85,7 +85,7 @@ func (f *Farm) crossingFor(t Trunk, trunk side, target string) taker {
 // one whose AOR it is; else, also of a bare name, whose id it is; else whose
 // Contact has that user. A disabled profile is found, so that the caller learns
 // that it is unavailable and not that it does not exist.
-func (f *Farm) claimed(t Trunk, who string) []contact {
+func (f *Farm) claimed(t Trunk, who string) []*entry {
 	user, isURI := who, strings.Contains(who, ":")
 	if isURI {
 		user = messages.UserPart(who)
@@ -99,12 +99,12 @@ func (f *Farm) claimed(t Trunk, who string) []contact {
 		func(id string, _ profile.Spec) bool { return slices.Contains(users, id) },
 		func(_ string, spec profile.Spec) bool { return slices.Contains(users, ContactUser(spec)) },
 	} {
-		var found []contact
+		var found []*entry
 		for _, user := range users {
 			for _, c := range f.contacts.known(user) {
 				spec := c.state().Spec
 				mine, ok := f.trunks().of(c.id, spec.Registrar)
-				if ok && mine.Name == t.Name && meant(c.id, spec) && !slices.ContainsFunc(found, func(o contact) bool { return o.id == c.id }) {
+				if ok && mine.Name == t.Name && meant(c.id, spec) && !slices.ContainsFunc(found, func(o *entry) bool { return o.id == c.id }) {
 					found = append(found, c)
 				}
 			}
@@ -117,11 +117,11 @@ func (f *Farm) claimed(t Trunk, who string) []contact {
 }
 
 // known lists the profiles that are known by a user, also disabled ones.
-func (x *contactIndex) known(user string) []contact {
+func (x *contactIndex) known(user string) []*entry {
 	s := x.shard(user)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var found []contact
+	var found []*entry
 	for _, c := range s.users[user] {
 		if state := c.state(); state.Exists() {
 			found = append(found, c)
