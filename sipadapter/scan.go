@@ -54,65 +54,59 @@ func (m *message) scan(text string, stream bool) bool {
 	return false
 }
 
+// scannedHeader is a header that a registration reads.
+type scannedHeader struct {
+	written, name string
+	// kept is true for a value that outlives the datagram.
+	kept bool
+}
+
+var scannedHeaders = [...]scannedHeader{
+	{"Via", "via", false},
+	{"From", "from", false},
+	{"To", "to", false},
+	{"Call-ID", "call-id", false},
+	{"CSeq", "cseq", false},
+	{"Contact", "contact", false},
+	{"Expires", "expires", false},
+	{"Min-Expires", "min-expires", false},
+	{"Retry-After", "retry-after", false},
+	{"Content-Length", "content-length", false},
+	{"WWW-Authenticate", "www-authenticate", true},
+	{"Proxy-Authenticate", "proxy-authenticate", true},
+	{"Authentication-Info", "authentication-info", true},
+	{"Proxy-Authentication-Info", "proxy-authentication-info", true},
+	{"Service-Route", "service-route", true},
+	{"Unsupported", "unsupported", true},
+}
+
 // scanLine takes one header line.
 func (m *message) scanLine(l string) bool {
 	name, value, ok := strings.Cut(l, ":")
-	f := field{written: name, value: strings.Trim(value, " ")}
-	if !ok || len(f.value) > maxFieldSize {
+	value = strings.Trim(value, " ")
+	if !ok || len(value) > maxFieldSize {
 		return false
 	}
-	switch f.written {
-	case "Via":
-		f.name = "via"
-	case "From":
-		f.name = "from"
-	case "To":
-		f.name = "to"
-	case "Call-ID":
-		f.name = "call-id"
-	case "CSeq":
-		f.name = "cseq"
-	case "Contact":
-		f.name = "contact"
-	case "Expires":
-		f.name = "expires"
-	case "Min-Expires":
-		f.name = "min-expires"
-	case "Retry-After":
-		f.name = "retry-after"
-	case "Content-Length":
-		f.name = "content-length"
-	case "WWW-Authenticate":
-		f.name, f.value = "www-authenticate", strings.Clone(f.value)
-	case "Proxy-Authenticate":
-		f.name, f.value = "proxy-authenticate", strings.Clone(f.value)
-	case "Authentication-Info":
-		f.name, f.value = "authentication-info", strings.Clone(f.value)
-	case "Proxy-Authentication-Info":
-		f.name, f.value = "proxy-authentication-info", strings.Clone(f.value)
-	case "Service-Route":
-		f.name, f.value = "service-route", strings.Clone(f.value)
-	case "Unsupported":
-		f.name, f.value = "unsupported", strings.Clone(f.value)
-	default:
-		return meansNothing(f.written)
+	for i := range scannedHeaders {
+		if h := &scannedHeaders[i]; h.written == name {
+			if h.kept {
+				value = strings.Clone(value)
+			}
+			m.fields = append(m.fields, field{name: h.name, value: value, written: name})
+			return true
+		}
 	}
-	m.fields = append(m.fields, f)
-	return true
+	return meansNothing(name)
 }
 
-// meansNothing tells whether a header can be skipped: it is none of those above
-// in another spelling.
+// meansNothing tells whether a header can be skipped: it is none that a
+// registration reads, in any spelling.
 func meansNothing(name string) bool {
 	if len(name) < 2 || !challenge.IsToken(name) {
 		return false
 	}
-	for _, spelled := range [...]string{
-		"Via", "From", "To", "Call-ID", "CSeq", "Contact", "Expires", "Min-Expires", "Retry-After", "Content-Length",
-		"WWW-Authenticate", "Proxy-Authenticate", "Authentication-Info", "Proxy-Authentication-Info",
-		"Service-Route", "Unsupported",
-	} {
-		if len(spelled) == len(name) && strings.EqualFold(spelled, name) {
+	for i := range scannedHeaders {
+		if h := &scannedHeaders[i]; len(h.written) == len(name) && strings.EqualFold(h.written, name) {
 			return false
 		}
 	}
