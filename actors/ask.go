@@ -70,7 +70,7 @@ func (a *profileActor) pause() {
 		return
 	}
 	a.paused = true
-	a.farm.toGate(a.gate, &pauseSlot{id: a.id, heard: a.heard})
+	a.farm.turnstile(a.gate).pause(a.id, a.heard)
 	a.heard = false // it knows; what was heard before the question is no news after it
 }
 

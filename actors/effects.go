@@ -39,14 +39,17 @@ func (a *profileActor) sendInTurn(attempt uint64) {
 		return
 	}
 	self, root := a.self, a.farm.root
-	permit := &paceAnswer{heard: a.heard, send: func() { root.Send(self, &sendNow{attempt: attempt}) }}
+	answer := pacedSend{send: func() { root.Send(self, &sendNow{attempt: attempt}) }}
 	if a.paused {
-		permit.id, permit.prepaid = a.id, !a.slotSpent
+		answer.id, answer.prepaid = a.id, !a.slotSpent
 		a.slotSpent, a.paused = true, false
 	}
-	if !a.farm.toGate(a.state.Spec.Registrar, permit) {
+	gate := a.farm.turnstile(a.state.Spec.Registrar)
+	if gate == nil {
 		a.send() // the registrar was removed; the attempt ends by itself
+		return
 	}
+	gate.answer(answer, a.heard)
 }
 
 // send builds the open attempt's request and hands it to the adapter.

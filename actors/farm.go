@@ -218,7 +218,7 @@ func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 // Hold stops fresh attempts, or lets them go on: for a shutdown, and while the
 // store has failed and nothing may leave.
 func (f *Farm) Hold(on bool) {
-	f.eachGate(func(_ string, r registrar) { r.turnstile.take(&holdGate{on: on}) })
+	f.eachGate(func(_ string, r registrar) { r.turnstile.hold(on) })
 }
 
 // drain waits until no attempt is open.

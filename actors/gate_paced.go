@@ -10,7 +10,7 @@ type pacedSend struct {
 	// id is set when the attempt has given its slot back for a while and needs
 	// one again; see pause.
 	id string
-	// prepaid is true when its token was spent before the pause.
+	// prepaid is true when its token was spent before the pause, or none is due.
 	prepaid bool
 	// call is set for the INVITE of a call that was challenged. dialog is true
 	// for a request inside a dialog: the far end of a call answers it, so that

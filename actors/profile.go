@@ -269,9 +269,7 @@ const maxRetryAfter = time.Hour
 // chainEnded gives the slot back and forgets what belonged to the chain.
 func (a *profileActor) chainEnded() {
 	if a.slot || a.heard || a.dark {
-		a.farm.toGate(a.gate, &releaseSlot{
-			id: a.id, heard: a.heard, dark: a.dark, retryAfter: a.retryAfter,
-		})
+		a.farm.turnstile(a.gate).release(a.id, a.heard, a.dark, a.retryAfter)
 	}
 	a.slot, a.heard, a.dark, a.retryAfter, a.paused = false, false, false, 0, false
 	a.dropQuestion()

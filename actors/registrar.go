@@ -6,12 +6,10 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-
-	"github.com/sipmuster/muster/messages"
 )
 
 // turnstile is the gate of one target, which all its profiles and calls share.
-// Whoever wants something takes it in person: the gate decides in well under a
+// Whoever wants something asks it in person: the gate decides in well under a
 // microsecond, where a message to an actor of its own would wake that actor and
 // then the asker again, four times per registration.
 type turnstile struct {
@@ -33,57 +31,6 @@ type gateShown struct {
 	open              bool
 }
 
-// What a turnstile takes.
-type (
-	// wantSlot: the profile is due; again with another deadline moves it.
-	wantSlot struct {
-		id       string
-		shard    *actor.PID
-		deadline time.Time
-		// granted is set when the slot is there at once.
-		granted bool
-	}
-	// unwantSlot: it is no longer due.
-	unwantSlot struct{ id string }
-	// releaseSlot ends an attempt; see gate.release.
-	releaseSlot struct {
-		id          string
-		heard, dark bool
-		retryAfter  time.Duration // 503 with Retry-After; 0 without
-	}
-	// paceAnswer runs send when the target's pace allows; it also means that
-	// the target was heard.
-	paceAnswer struct {
-		heard bool
-		// id is set when the attempt needs a slot again; prepaid when nothing
-		// was sent for the token that came with its first one.
-		id      string
-		prepaid bool
-		// call and dialog are as in pacedSend.
-		call   string
-		dialog bool
-		send   func()
-	}
-	// pauseSlot lets others use the slot of an attempt that waits for an xSP.
-	pauseSlot struct {
-		id    string
-		heard bool
-	}
-	// wantCall: a call wants its turn; see waitingCall.
-	wantCall struct {
-		id   string
-		turn func(refused messages.Reason)
-	}
-	// unwantCall: it does not any more, or is over.
-	unwantCall    struct{ id string }
-	retransmitted struct{}
-	reconfigure   struct{ registrar Registrar }
-	// holdGate stops fresh attempts.
-	holdGate  struct{ on bool }
-	gateTick  struct{}
-	gateSweep struct{}
-)
-
 type gateView struct {
 	waiting, inFlight     int
 	paused                int // open attempts that wait for an xSP
@@ -101,60 +48,105 @@ func newTurnstile(f *Farm, config Registrar) *turnstile {
 	return r
 }
 
-// take does what is asked and lets through whatever may go then. It does not
-// block: what it lets through is told by a message.
-func (r *turnstile) take(message any) {
+// pass does something to the gate and lets through whatever may go then. It does
+// not block: what it lets through is told by a message. A nil turnstile, of a
+// registrar that is not configured, does nothing, nor does one that has ended.
+func (r *turnstile) pass(do func(g *gate, now time.Time)) { r.passFor("", do) }
+
+// passFor is pass for a profile that asks, and tells whether it is let through.
+func (r *turnstile) passFor(asking string, do func(g *gate, now time.Time)) (granted bool) {
+	if r == nil {
+		return false
+	}
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended {
-		return
+		return false
 	}
-	switch m := message.(type) {
-	case *wantSlot:
-		r.gate.want(m.id, m.shard, m.deadline)
-		m.granted = r.pump(now, m.id)
-		return
-	case *unwantSlot:
-		r.gate.unwant(m.id)
-	case *releaseSlot:
-		r.gate.release(now, m.id, m.heard, m.dark, rand.Float64())
-		if m.retryAfter > 0 {
-			r.gate.retryAfter(now.Add(m.retryAfter))
+	do(r.gate, now)
+	return r.pump(now, asking)
+}
+
+// want: the profile is due; again with another deadline moves it. Either the slot
+// is granted at once, or its shard is sent word later.
+func (r *turnstile) want(id string, shard *actor.PID, deadline time.Time) (granted bool) {
+	return r.passFor(id, func(g *gate, _ time.Time) { g.want(id, shard, deadline) })
+}
+
+// unwant: it is no longer due.
+func (r *turnstile) unwant(id string) {
+	r.pass(func(g *gate, _ time.Time) { g.unwant(id) })
+}
+
+// release ends an attempt; see gate.release. retryAfter is that of a 503, 0
+// without.
+func (r *turnstile) release(id string, heard, dark bool, retryAfter time.Duration) {
+	r.pass(func(g *gate, now time.Time) {
+		g.release(now, id, heard, dark, rand.Float64())
+		if retryAfter > 0 {
+			g.retryAfter(now.Add(retryAfter))
 		}
-	case *paceAnswer:
-		if m.heard {
-			r.gate.heard(now)
+	})
+}
+
+// answer sends an answer when the target's pace allows; heard means that the
+// target was heard.
+func (r *turnstile) answer(p pacedSend, heard bool) {
+	r.pass(func(g *gate, now time.Time) {
+		if heard {
+			g.heard(now)
 		}
-		r.gate.paced = append(r.gate.paced, pacedSend{
-			id: m.id, prepaid: m.prepaid || r.gate.freeAnswers && !m.dialog, call: m.call, dialog: m.dialog, send: m.send,
-		})
-	case *pauseSlot:
-		if m.heard {
-			r.gate.heard(now)
+		p.prepaid = p.prepaid || g.freeAnswers && !p.dialog
+		g.paced = append(g.paced, p)
+	})
+}
+
+// pause lets others use the slot of an attempt that waits for an xSP.
+func (r *turnstile) pause(id string, heard bool) {
+	r.pass(func(g *gate, now time.Time) {
+		if heard {
+			g.heard(now)
 		}
-		r.gate.pause(m.id)
-	case *wantCall:
-		r.gate.wantCall(waitingCall{id: m.id, turn: m.turn})
-	case *unwantCall:
-		r.gate.unwantCall(now, m.id)
-	case *retransmitted:
-		r.gate.spend()
-	case *reconfigure:
-		r.gate.configure(m.registrar)
-	case *holdGate:
-		r.gate.held = m.on
-	case *gateTick:
-		r.armed = time.Time{}
-	case *gateSweep:
-		if n := r.gate.sweep(now); n > 0 {
+		g.pause(id)
+	})
+}
+
+// wantCall: a call wants its turn; see waitingCall.
+func (r *turnstile) wantCall(c waitingCall) {
+	r.pass(func(g *gate, _ time.Time) { g.wantCall(c) })
+}
+
+// unwantCall: it does not any more, or is over.
+func (r *turnstile) unwantCall(id string) {
+	r.pass(func(g *gate, now time.Time) { g.unwantCall(now, id) })
+}
+
+// retransmitted: a request left that nobody planned.
+func (r *turnstile) retransmitted() {
+	r.pass(func(g *gate, _ time.Time) { g.spend() })
+}
+
+func (r *turnstile) configure(config Registrar) {
+	r.pass(func(g *gate, _ time.Time) { g.configure(config) })
+}
+
+// hold stops fresh attempts, or lets them go on.
+func (r *turnstile) hold(on bool) {
+	r.pass(func(g *gate, _ time.Time) { g.held = on })
+}
+
+func (r *turnstile) tick() {
+	r.pass(func(*gate, time.Time) { r.armed = time.Time{} })
+}
+
+func (r *turnstile) sweep() {
+	r.pass(func(g *gate, now time.Time) {
+		if n := g.sweep(now); n > 0 {
 			r.farm.log.Warn("slots taken back from lost attempts", "registrar", r.name, "slots", n)
 		}
 		r.sweepLater()
-	default:
-		return
-	}
-	r.pump(now, "")
+	})
 }
 
 // pump lets through whatever may go. It tells whether the profile that is asking
@@ -188,14 +180,14 @@ func (r *turnstile) wakeAt(now, at time.Time) {
 	r.armed = at
 	wait := max(at.Sub(now), time.Millisecond)
 	if r.timer == nil {
-		r.timer = time.AfterFunc(wait, func() { r.take(&gateTick{}) })
+		r.timer = time.AfterFunc(wait, r.tick)
 		return
 	}
 	r.timer.Reset(wait)
 }
 
 func (r *turnstile) sweepLater() {
-	r.farm.after(sweepEvery, func() { r.take(&gateSweep{}) })
+	r.farm.after(sweepEvery, r.sweep)
 }
 
 // stop ends the timers; what waits is not let through any more.

@@ -32,12 +32,11 @@ func (f *Farm) setRegistrars(rs []Registrar) {
 			r.route = []string{config.OutboundProxy}
 		}
 		if known {
-			r.turnstile.take(&reconfigure{registrar: config})
+			r.turnstile.configure(config)
 		} else {
 			r.turnstile = newTurnstile(f, config)
 		}
-		at := r.turnstile
-		r.retransmitted = func() { at.take(&retransmitted{}) }
+		r.retransmitted = r.turnstile.retransmitted
 		next[config.Name] = r
 	}
 	f.registrars.Store(&next)
@@ -86,13 +85,10 @@ func (f *Farm) policy(name string) profile.Policy {
 	return r.policy
 }
 
-// toGate takes something to a registrar's gate; false when there is no such registrar.
-func (f *Farm) toGate(name string, message any) bool {
-	r, ok := f.registrar(name)
-	if ok {
-		r.turnstile.take(message)
-	}
-	return ok
+// turnstile is that of a registrar, nil when there is no such registrar.
+func (f *Farm) turnstile(name string) *turnstile {
+	r, _ := f.registrar(name)
+	return r.turnstile
 }
 
 func (f *Farm) eachGate(do func(name string, r registrar)) {

@@ -22,19 +22,21 @@ func (a *sessionActor) wantTurn() {
 		a.post(&callTurn{})
 		return
 	}
+	gate := a.farm.turnstile(a.spec.GetRegistrar())
+	if a.memory.waiting = gate != nil; !a.memory.waiting {
+		a.post(&callTurn{refused: messages.ReasonUnavailable})
+		return
+	}
 	post := a.poster()
-	a.memory.waiting = a.farm.toGate(a.spec.GetRegistrar(), &wantCall{
+	gate.wantCall(waitingCall{
 		id: callID(a.id), turn: func(refused messages.Reason) { post(&callTurn{refused: refused}) },
 	})
-	if !a.memory.waiting {
-		a.post(&callTurn{refused: messages.ReasonUnavailable})
-	}
 }
 
 // unwantTurn takes back whatever the gate keeps for the call.
 func (a *sessionActor) unwantTurn() {
 	if a.memory.waiting || a.memory.turn || a.memory.probing {
-		a.farm.toGate(a.spec.GetRegistrar(), &unwantCall{id: callID(a.id)})
+		a.farm.turnstile(a.spec.GetRegistrar()).unwantCall(callID(a.id))
 	}
 	a.memory.waiting, a.memory.turn, a.memory.probing = false, false, false
 }
@@ -79,14 +81,17 @@ func (a *sessionActor) sendInTurn(attempt uint64) {
 		return
 	}
 	post := a.poster()
-	permit := &paceAnswer{send: func() { post(&sendNow{attempt: attempt}) }, dialog: q.ToTag != ""}
+	answer := pacedSend{send: func() { post(&sendNow{attempt: attempt}) }, dialog: q.ToTag != ""}
 	if first {
-		permit.call, a.memory.probing = callID(a.id), true
+		answer.call, a.memory.probing = callID(a.id), true
 	}
 	a.memory.unsent[attempt] = true
-	if !a.farm.toGate(a.spec.GetRegistrar(), permit) {
+	gate := a.farm.turnstile(a.spec.GetRegistrar())
+	if gate == nil {
 		a.transmit(r) // the registrar was removed; the request ends by itself
+		return
 	}
+	gate.answer(answer, false)
 }
 
 // sendUnsent: the gate lets a request through that waited for it.
@@ -112,5 +117,5 @@ func (a *sessionActor) heard(toRegistrar bool, response *messages.SIPResponse, f
 		return
 	}
 	a.memory.probing = false
-	a.farm.toGate(name, &releaseSlot{id: callID(a.id), heard: response != nil, dark: dark})
+	a.farm.turnstile(name).release(callID(a.id), response != nil, dark, 0)
 }

@@ -251,7 +251,7 @@ func (s *shardActor) passivate(ctx actor.Context, e *entry) {
 // forget drops what has no declaration any more.
 func (s *shardActor) forget(e *entry, state *profile.State) {
 	if e.waiting {
-		s.farm.toGate(state.Spec.Registrar, &unwantSlot{id: e.id})
+		s.farm.turnstile(state.Spec.Registrar).unwant(e.id)
 	}
 	s.clearWake(e)
 	s.entering.Lock()
@@ -267,15 +267,16 @@ func (s *shardActor) arm(ctx actor.Context, e *entry, v *versioned, now time.Tim
 	_, due, ok := state.Due()
 	switch {
 	case ok && !due.After(now):
-		want := &wantSlot{id: e.id, shard: s.self, deadline: deadline(state, now)}
-		if e.waiting = s.farm.toGate(state.Spec.Registrar, want); want.granted {
+		gate := s.farm.turnstile(state.Spec.Registrar)
+		if gate.want(e.id, s.self, deadline(state, now)) {
 			e.waiting = false
 			s.give(ctx, e, slotOrder, v)
 			return
 		}
+		e.waiting = gate != nil
 	case e.waiting:
 		e.waiting = false
-		s.farm.toGate(state.Spec.Registrar, &unwantSlot{id: e.id})
+		s.farm.turnstile(state.Spec.Registrar).unwant(e.id)
 	}
 	at, wakes := state.WakeAt()
 	if wakes && ok && !due.After(now) {

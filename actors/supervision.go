@@ -70,7 +70,7 @@ func (s *shardActor) HandleFailure(_ *actor.ActorSystem, supervisor actor.Superv
 	crashes.version = v.version
 	wait := crashes.failed(reason)
 	s.farm.observer.ActorRestarted(crashes.parked)
-	s.farm.toGate(v.state.Spec.Registrar, &releaseSlot{id: e.id})
+	s.farm.turnstile(v.state.Spec.Registrar).release(e.id, false, false, 0)
 	log := s.farm.log.With("profile", e.id, "failures", crashes.count, "cause", describePanic(reason))
 	if crashes.parked {
 		log.Error("profile failed too often and is parked; refresh it or restart the node when the cause is mended")
