@@ -179,8 +179,8 @@ func TestForeignJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopNode(t, startNode(t, muster.Options{DataDir: data}))
-	setFormat(t, journal, 2)
-	wantRefused(t, muster.Options{DataDir: data}, "format 2", "newer release")
+	setFormat(t, journal, 7)
+	wantRefused(t, muster.Options{DataDir: data}, "format 7", "newer release")
 
 	if err := os.Remove(journal); err != nil {
 		t.Fatal(err)

@@ -80,23 +80,56 @@ func (s *Store) AppendSession(ctx context.Context, stream string, after uint64, 
 	return s.append(ctx, stream, sessionStream, after, at, payload{session: added})
 }
 
+// AppendThen is Append for a caller that does not wait: it queues the events and
+// returns, and calls done once with what Append would return. That is from any
+// goroutine, mostly the one that writes all commits, so done must not block and
+// not wait for the store; for events that are refused, and in a store that is
+// closed, it is before AppendThen returns. Neither the events nor the slice may be changed until
+// then. What one goroutine queues is carried out, and answered, in that order.
+func (s *Store) AppendThen(stream string, after uint64, at time.Time, added []*messages.ProfileEvent, done func(error)) {
+	r, err := s.appendRequest(stream, profileStream, after, at, payload{profile: added})
+	if err != nil {
+		done(err)
+		return
+	}
+	r.done = done
+	if err := s.queue.add(r); err != nil {
+		s.release(r)
+		done(err)
+	}
+}
+
 func (s *Store) append(ctx context.Context, stream, kind string, after uint64, at time.Time, p payload) error {
-	size, err := p.check(stream, kind)
+	r, err := s.appendRequest(stream, kind, after, at, p)
 	if err != nil {
 		return err
+	}
+	answered, err := s.submit(ctx, r)
+	if answered {
+		// Nobody else has it; without an answer it is still in the queue.
+		s.release(r)
+	}
+	return err
+}
+
+// appendRequest is a request that was checked and not queued.
+func (s *Store) appendRequest(stream, kind string, after uint64, at time.Time, p payload) (*request, error) {
+	size, err := p.check(stream, kind)
+	if err != nil {
+		return nil, err
 	}
 	r, _ := s.requests.Get().(*request)
 	if r == nil {
 		r = &request{}
 	}
 	r.stream, r.after, r.at, r.payload, r.size = stream, after, at.UnixNano(), p, size
-	answered, err := s.submit(ctx, r)
-	if answered {
-		// Nobody else has it; without an answer it is still in the queue.
-		r.stream, r.payload, r.verdict = "", payload{}, nil
-		s.requests.Put(r)
-	}
-	return err
+	return r, nil
+}
+
+// release gives back the request of an append that nobody has any more.
+func (s *Store) release(r *request) {
+	r.stream, r.payload, r.done, r.verdict = "", payload{}, nil, nil
+	s.requests.Put(r)
 }
 
 // misplaced tells whether an envelope holds an event of another kind than its

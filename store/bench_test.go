@@ -117,6 +117,34 @@ func benchmarkAppend(b *testing.B, opts store.Options, callers int) {
 	}
 }
 
+// BenchmarkAppendThen is what an append costs when a hundred share a commit and
+// nobody waits, on a disk that costs nothing. Run it with -cpu 1.
+func BenchmarkAppendThen(b *testing.B) {
+	const streams, batch, step = 100_000, 100, 1_000_003 // the step is a prime
+	names, versions := make([]string, streams), make([]uint64, streams)
+	for i := range names {
+		names[i] = "p/subscriber-" + strconv.Itoa(i)
+	}
+	s := mustOpen(b, options(memoryDir(b)))
+	answers := make(chan error, batch)
+	done := func(err error) { answers <- err }
+	event, at := []*messages.ProfileEvent{granted(1)}, storetest.At(1)
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		id := n * step % streams
+		s.AppendThen(names[id], versions[id], at, event, done)
+		versions[id]++
+		for n%batch == batch-1 && len(answers) < batch {
+			runtime.Gosched()
+		}
+		for range len(answers) {
+			if err := <-answers; err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
 // BenchmarkCall is what a call costs the journal: its body, nine events in seven
 // appends, and the body's end, 256 calls at a time.
 func BenchmarkCall(b *testing.B) {

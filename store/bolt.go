@@ -17,8 +17,9 @@ const (
 	fileName = "journal.db"
 	// newSuffix marks a file under construction; it is removed when found.
 	newSuffix = ".new"
-	// format is the newest file format that this release writes and reads.
-	format = 1
+	// format is what this release makes of every file that it opens; it reads all
+	// before it. Format 1 had no blocks in the journal.
+	format = 2
 	// lockTimeout is long enough for a predecessor that is just closing.
 	lockTimeout = time.Second
 	// minMap is the size of the memory map to begin with. Growing it later
@@ -78,6 +79,12 @@ func decodeCounters(record []byte) (counters, error) {
 	return c, nil
 }
 
+// putFormat keeps older releases from a file in whose journal they would not find
+// their way.
+func putFormat(tx *bolt.Tx) error {
+	return tx.Bucket([]byte(bucketMeta)).Put([]byte(metaFormat), binary.BigEndian.AppendUint64(nil, format))
+}
+
 // checkFormat reads the meta bucket through get and refuses what this release
 // does not understand.
 func checkFormat(get func(key string) []byte) (counters, error) {
@@ -125,7 +132,7 @@ func createFile(path string, epoch uint64) error {
 		}
 		meta := tx.Bucket([]byte(bucketMeta))
 		return errors.Join(
-			meta.Put([]byte(metaFormat), binary.BigEndian.AppendUint64(nil, format)),
+			putFormat(tx),
 			meta.Put([]byte(metaShards), binary.BigEndian.AppendUint64(nil, Shards)),
 			counters{epoch: epoch, first: 1}.put(tx))
 	})

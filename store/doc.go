@@ -4,7 +4,9 @@
 // It owns the file journal.db in the data folder, a bbolt database with four
 // buckets:
 //
-//	journal    global sequence (8 bytes, big endian) -> CRC32C + envelope
+//	journal    global sequence (8 bytes, big endian) -> CRC32C + envelope; or
+//	           such a sequence and a number (4 bytes) -> as many records as
+//	           that, each after its length
 //	snapshots  shard (2 bytes, big endian) + stream  -> CRC32C + version,
 //	           last sequence, state
 //	meta       format, shard count, and one record of counters: checkpoint,
@@ -23,9 +25,10 @@
 //
 // # What it promises
 //
-//   - Append returns nil only when its events are synced. One goroutine drains
-//     its queue, commits once and answers each caller; a version conflict fails
-//     its own request only. Secrets are written in the same commits.
+//   - Append returns nil, and AppendThen calls back with nil, only when the
+//     events are synced. One goroutine drains its queue, commits once and answers
+//     each caller; a version conflict fails its own request only. Secrets are
+//     written in the same commits.
 //   - An append to an idle store is committed at once. Under load commits begin
 //     Options.CommitInterval apart, because each costs two syncs and some pages
 //     whatever is in it; a full batch, jobs, Reopen and Close do not wait.
@@ -64,9 +67,9 @@
 //
 // # Reading order
 //
-// keys.go and header.go (the bytes), append.go, queue.go and writer.go (append),
-// heads.go and index.go (what is in memory), read.go and replay.go (reads),
-// checkpoint.go, fold.go and trim.go (snapshots and retention), pages.go and
-// verify.go (distrust). Memory is the same journal without a file, for tests; both pass
-// the suite in storetest.
+// keys.go, header.go and block.go (the bytes), append.go, queue.go and writer.go
+// (append), heads.go and index.go (what is in memory), read.go and replay.go
+// (reads), checkpoint.go, fold.go and trim.go (snapshots and retention), pages.go
+// and verify.go (distrust). Memory is the same journal without a file, for tests;
+// both pass the suite in storetest.
 package store

@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,15 +39,14 @@ func Dump(path string, w io.Writer, keep func(seq uint64, e *messages.Envelope) 
 	out := bufio.NewWriter(w)
 	var writeErr, damage error
 	pages.walk(bucketJournal, func(_ string, key, value []byte) {
-		if writeErr != nil {
-			return
-		}
-		line, wanted, err := dumpRecord(key, value, keep)
-		if damage == nil {
-			damage = err
-		}
-		if wanted {
-			_, writeErr = out.Write(append(line, '\n'))
+		var b block
+		damage = cmp.Or(damage, b.open(key, value))
+		for b.left > 0 && writeErr == nil {
+			line, wanted, err := dumpRecord(&b, keep)
+			damage = cmp.Or(damage, err)
+			if wanted {
+				_, writeErr = out.Write(append(line, '\n'))
+			}
 		}
 	})
 	if writeErr = errors.Join(writeErr, out.Flush()); writeErr != nil {
@@ -61,12 +61,14 @@ func Dump(path string, w io.Writer, keep func(seq uint64, e *messages.Envelope) 
 	return damage
 }
 
-func dumpRecord(key, value []byte, keep func(uint64, *messages.Envelope) bool) (line []byte, wanted bool, err error) {
-	seq, err := parseJournalKey(key)
-	if err != nil {
-		return nil, false, err
+// dumpRecord reads the next record of a block, or says that the rest is lost.
+func dumpRecord(b *block, keep func(uint64, *messages.Envelope) bool) (line []byte, wanted bool, err error) {
+	seq := b.sequence
+	var e *messages.Envelope
+	key, record, damage := b.next()
+	if damage == nil {
+		e, damage = decodeEnvelope(key, record)
 	}
-	e, damage := decodeEnvelope(key, value)
 	if damage != nil {
 		line, err := json.Marshal(dumpLine{Sequence: seq, Damage: damage.Error()})
 		return line, true, errors.Join(damage, err)

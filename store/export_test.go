@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"runtime"
 	"testing"
@@ -69,6 +71,60 @@ func SealRecord(key, record []byte) { seal(journalCRC, key, record) }
 
 // JournalKey is the key of a sequence.
 func JournalKey(seq uint64) []byte { return journalKey(seq) }
+
+// SplitBlocks makes a journal one of format 1, which had no blocks.
+func SplitBlocks(tx *bolt.Tx) error {
+	journal := tx.Bucket([]byte(bucketJournal))
+	var blocks [][]byte
+	records := make(map[uint64][]byte)
+	err := journal.ForEach(func(key, value []byte) error {
+		if len(key) != blockKeySize {
+			return nil
+		}
+		blocks = append(blocks, bytes.Clone(key))
+		var b block
+		for err := b.open(key, value); err != nil || b.left > 0; {
+			seq := b.sequence
+			var record []byte
+			if _, record, err = b.next(); err != nil {
+				return err
+			}
+			records[seq] = bytes.Clone(record)
+		}
+		return nil
+	})
+	for _, key := range blocks {
+		err = errors.Join(err, journal.Delete(key))
+	}
+	for seq, record := range records {
+		err = errors.Join(err, journal.Put(journalKey(seq), record))
+	}
+	return errors.Join(err, tx.Bucket([]byte(bucketMeta)).Put([]byte(metaFormat), binary.BigEndian.AppendUint64(nil, 1)))
+}
+
+// BlockOf gives the key and the value of the block that has a record, and where
+// in the value its record is.
+func BlockOf(tx *bolt.Tx, seq uint64) (key, value []byte, from, to int) {
+	c := tx.Bucket([]byte(bucketJournal)).Cursor()
+	for key, value = c.First(); key != nil; key, value = c.Next() {
+		var b block
+		if err := b.open(key, value); err != nil || b.single || seq < b.sequence || seq >= b.sequence+b.left {
+			continue
+		}
+		for b.left > 0 {
+			at := b.sequence
+			_, record, err := b.next()
+			if err != nil {
+				break
+			}
+			if at == seq {
+				to = len(value) - len(b.rest)
+				return bytes.Clone(key), bytes.Clone(value), to - len(record), to
+			}
+		}
+	}
+	return nil, nil, 0, 0
+}
 
 // PageRecords is the length of a page of reads.
 const PageRecords = pageRecords

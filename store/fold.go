@@ -138,7 +138,7 @@ func (s *Store) askOwner(w *foldWork) {
 func (f *folder) read(work []foldWork) (n int, err error) {
 	f.states = f.states[:0]
 	err = f.s.view(func(tx *bolt.Tx) error {
-		snapshots, journal := tx.Bucket([]byte(bucketSnapshots)).Cursor(), tx.Bucket([]byte(bucketJournal)).Cursor()
+		snapshots, journal := tx.Bucket([]byte(bucketSnapshots)).Cursor(), newJournalCursor(tx)
 		for records := 0; n < len(work) && records < foldRecords; n++ {
 			w := &work[n]
 			if err := f.readSnapshot(snapshots, w); err != nil {
@@ -181,7 +181,7 @@ func (f *folder) readSnapshot(c *bolt.Cursor, w *foldWork) error {
 // reachOwner goes back from the stream's head to the version of its owner. The
 // owner's state is of no use unless it has every event that the checkpoint is to
 // pass, and of no use when the snapshot is as new.
-func (f *folder) reachOwner(c *bolt.Cursor, w *foldWork) error {
+func (f *folder) reachOwner(c *journalCursor, w *foldWork) error {
 	if !w.live || w.version > w.head.version || w.version <= w.old.version {
 		w.live = false
 		return nil
@@ -202,13 +202,15 @@ func (f *folder) reachOwner(c *bolt.Cursor, w *foldWork) error {
 }
 
 // skip gives the head before the event at h, which is not for this checkpoint.
-func (f *folder) skip(c *bolt.Cursor, w *foldWork, h head) (head, error) {
-	key := journalKey(h.last)
-	k, record := c.Seek(key)
-	if !bytes.Equal(k, key) {
+func (f *folder) skip(c *journalCursor, w *foldWork, h head) (head, error) {
+	key, record, err := c.find(h.last)
+	if err != nil {
+		return h, err
+	}
+	if record == nil {
 		return h, missing(w.stream, h)
 	}
-	hd, err := decodeHeader(k, record)
+	hd, err := decodeHeader(key, record)
 	if err != nil {
 		return h, err
 	}
@@ -216,7 +218,7 @@ func (f *folder) skip(c *bolt.Cursor, w *foldWork, h head) (head, error) {
 }
 
 // readEvents follows the back pointers from the stream's head to its snapshot.
-func (f *folder) readEvents(c *bolt.Cursor, w *foldWork) error {
+func (f *folder) readEvents(c *journalCursor, w *foldWork) error {
 	for h := w.head; h.version > w.old.version; {
 		if h.last > f.to {
 			var err error
@@ -226,12 +228,14 @@ func (f *folder) readEvents(c *bolt.Cursor, w *foldWork) error {
 			w.head = h
 			continue
 		}
-		key := journalKey(h.last)
-		k, record := c.Seek(key)
-		if !bytes.Equal(k, key) {
+		key, record, err := c.find(h.last)
+		if err != nil {
+			return err
+		}
+		if record == nil {
 			return missing(w.stream, h)
 		}
-		e, err := decodeEnvelope(k, record)
+		e, err := decodeEnvelope(key, record)
 		if err != nil {
 			return err
 		}
@@ -288,10 +292,13 @@ func (f *folder) newState(w *foldWork) (state []byte, refusal, err error) {
 	for sequences := range slices.Chunk(w.sequences, foldRecords) {
 		events := w.events[:0]
 		err := f.s.view(func(tx *bolt.Tx) error {
-			c := tx.Bucket([]byte(bucketJournal)).Cursor()
+			c := newJournalCursor(tx)
 			for _, seq := range sequences {
-				k, record := c.Seek(journalKey(seq))
-				e, err := decodeEnvelope(k, record)
+				key, record, err := c.find(seq)
+				if err != nil {
+					return err
+				}
+				e, err := decodeEnvelope(key, record)
 				if err != nil {
 					return err
 				}

@@ -51,7 +51,8 @@ type indexReader struct {
 	names       nameArena
 	count, sum  uint64 // of the snapshots
 	first, last uint64 // of the journal, 0 when it is empty
-	err         error  // the first one; what comes after it is not looked at
+	block       block
+	err         error // the first one; what comes after it is not looked at
 }
 
 // readIndex reads the file; acceptOlderHead is Options.AcceptOlderHead.
@@ -72,10 +73,10 @@ func readIndex(p *pageFile, acceptOlderHead bool) (index, error) {
 	}
 	r.index.heads = newHeadTable(int(r.index.snapshots))
 	r.index.folded = r.index.checkpoint
-	// The journal's records follow from the snapshots.
+	// The journal's events follow from the snapshots.
 	p.bucket(bucketSnapshots, r.snapshot)
 	r.checkSnapshots()
-	p.bucket(bucketJournal, r.event)
+	p.bucket(bucketJournal, r.events)
 	r.checkBounds()
 	p.bucket(bucketSecrets, func([]byte, []byte) {})
 	p.countFree()
@@ -114,30 +115,45 @@ func (r *indexReader) checkSnapshots() {
 	}
 }
 
-func (r *indexReader) event(key, record []byte) {
+func (r *indexReader) events(key, value []byte) {
 	if r.err != nil {
 		return
 	}
-	var seq uint64
-	if seq, r.err = parseJournalKey(key); r.err != nil {
+	if r.err = r.block.open(key, value); r.err != nil {
 		return
 	}
 	if r.first == 0 {
-		r.first = seq
+		r.first = r.block.sequence
+	}
+	if last := r.block.sequence + r.block.left - 1; last <= r.index.checkpoint {
+		r.last = last
+		return // damage there shows when it is read
+	}
+	for r.err == nil && r.block.left > 0 {
+		r.err = r.event()
+	}
+}
+
+// event reads one record of the block.
+func (r *indexReader) event() error {
+	seq := r.block.sequence
+	key, record, err := r.block.next()
+	if err != nil {
+		return err
 	}
 	want := max(r.last, r.index.checkpoint) + 1
 	r.last = seq
 	if seq <= r.index.checkpoint {
-		return // damage there shows when it is read
+		return nil
 	}
 	if seq != want {
-		r.err = &DamageError{Sequence: want, Reason: "it is missing"}
-		return
+		return &DamageError{Sequence: want, Reason: "it is missing"}
 	}
-	var h header
-	if h, r.err = decodeHeader(key, record); r.err == nil {
-		r.err = r.index.apply(seq, h, r.names.add)
+	h, err := decodeHeader(key, record)
+	if err != nil {
+		return err
 	}
+	return r.index.apply(seq, h, r.names.add)
 }
 
 // checkBounds compares the ends of the journal with the counters.

@@ -54,9 +54,14 @@ func Shard(stream string) uint16 {
 // journalKey orders the journal by sequence.
 func journalKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
+// isJournalKey tells whether a key is the journalKey of a sequence.
+func isJournalKey(key []byte, seq uint64) bool {
+	return len(key) == recordKeySize && binary.BigEndian.Uint64(key) == seq
+}
+
 // parseJournalKey reads what journalKey wrote.
 func parseJournalKey(key []byte) (uint64, error) {
-	if len(key) != 8 {
+	if len(key) != recordKeySize {
 		return 0, &DamageError{Reason: fmt.Sprintf("a journal key of %d bytes", len(key))}
 	}
 	return binary.BigEndian.Uint64(key), nil

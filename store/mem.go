@@ -61,6 +61,11 @@ func (m *Memory) AppendSession(ctx context.Context, stream string, after uint64,
 	return m.append(ctx, stream, sessionStream, after, at, payload{session: added})
 }
 
+// AppendThen is Store.AppendThen. It calls done before it returns.
+func (m *Memory) AppendThen(stream string, after uint64, at time.Time, added []*messages.ProfileEvent, done func(error)) {
+	done(m.append(context.Background(), stream, profileStream, after, at, payload{profile: added}))
+}
+
 func (m *Memory) append(ctx context.Context, stream, kind string, after uint64, at time.Time, p payload) error {
 	start := time.Now()
 	if _, err := p.check(stream, kind); err != nil {

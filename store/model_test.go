@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	bolt "go.etcd.io/bbolt"
 	"pgregory.net/rapid"
 
 	"github.com/sipmuster/muster/messages"
@@ -73,6 +74,7 @@ func TestAStoreIsItsModel(t *testing.T) {
 			"conflict":   m.conflict,
 			"checkpoint": func(*rapid.T) { m.must(m.s.Checkpoint(t.Context())) },
 			"restart":    m.restart,
+			"old file":   m.oldFile,
 			"load":       m.load,
 			"history":    m.history,
 			"replay":     m.replay,
@@ -155,6 +157,15 @@ func (m *machine) restart(*rapid.T) {
 	if !report.OK() {
 		m.t.Fatalf("Verify: %v", report.Findings)
 	}
+	m.open()
+}
+
+// oldFile makes the file one that an earlier release wrote.
+func (m *machine) oldFile(*rapid.T) {
+	m.must(m.s.Close())
+	db, err := bolt.Open(journalFile(m.opts.Dir), 0o600, nil)
+	m.must(err)
+	m.must(errors.Join(db.Update(store.SplitBlocks), db.Close()))
 	m.open()
 }
 

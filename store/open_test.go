@@ -86,7 +86,7 @@ func TestOpenRefusesAFormatFromTheFuture(t *testing.T) {
 		return tx.Bucket([]byte("meta")).Put([]byte("format"), binary.BigEndian.AppendUint64(nil, 7))
 	})
 	_, err := store.Open(options(dir))
-	if err == nil || !strings.Contains(err.Error(), "format 7") || !strings.Contains(err.Error(), "format 1") {
+	if err == nil || !strings.Contains(err.Error(), "format 7") || !strings.Contains(err.Error(), "format 2") {
 		t.Errorf("Open = %v, want an error that names both formats", err)
 	}
 }

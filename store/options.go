@@ -47,7 +47,7 @@ type Options struct {
 	// CommitInterval is the least time between the beginnings of two commits of
 	// appends and secrets; what arrives meanwhile shares the next one. What comes
 	// after a pause is committed at once, and so is a batch that is full. 0 means
-	// 10 ms, a negative value no interval.
+	// 20 ms, a negative value no interval.
 	CommitInterval time.Duration
 	// Logger is where the store speaks. Nil means nowhere.
 	Logger *slog.Logger
@@ -79,7 +79,7 @@ type Retention struct {
 const (
 	defaultRetentionCount = 1_000_000
 	defaultRetentionAge   = 7 * 24 * time.Hour
-	defaultCommitInterval = 10 * time.Millisecond
+	defaultCommitInterval = 20 * time.Millisecond
 	// The default of CheckpointEvery.
 	eventsPerFold        = 10
 	leastCheckpointEvery = 200_000

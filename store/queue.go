@@ -35,15 +35,19 @@ type request struct {
 
 	reopen bool
 
-	verdict error      // what a batch says about this request
-	answer  chan error // has room for the one answer
+	verdict error // what a batch says about this request
+
+	// Of AppendThen, done is called with the answer. Others have a caller
+	// that waits for it, and answer has room for it.
+	done   func(error)
+	answer chan error
 }
 
 // alone tells a request that shares its commit with no other.
 func (r *request) alone() bool { return r.job != nil || r.reopen }
 
-// queue is what waits for the writer. It does not bound how many wait: each has
-// a caller that is blocked.
+// queue is what waits for the writer. It does not bound how many wait: each is
+// the one thing that its caller, or a stream, is waiting for.
 type queue struct {
 	mu     sync.Mutex
 	closed bool
@@ -207,4 +211,15 @@ func (s *Store) submit(ctx context.Context, r *request) (answered bool, err erro
 func (s *Store) do(ctx context.Context, r *request) error {
 	_, err := s.submit(ctx, r)
 	return err
+}
+
+// reply answers a request, which is not to be used after that.
+func (s *Store) reply(r *request, err error) {
+	done := r.done
+	if done == nil {
+		r.answer <- err
+		return
+	}
+	s.release(r)
+	done(err)
 }

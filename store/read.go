@@ -72,14 +72,16 @@ func (s *Store) load(ctx context.Context, stream string) (snapshot, []*messages.
 // walkBack appends to events, newest first, a page of the stream's envelopes
 // from head h down to version after+1, and returns the head before them.
 func walkBack(tx *bolt.Tx, stream string, h head, after uint64, events []*messages.Envelope) ([]*messages.Envelope, head, error) {
-	journal := tx.Bucket([]byte(bucketJournal))
+	journal := newJournalCursor(tx)
 	for n, size := 0, 0; n < pageRecords && size < pageBytes && h.version > after; n++ {
-		key := journalKey(h.last)
-		value := journal.Get(key)
-		if value == nil {
+		key, record, err := journal.find(h.last)
+		if err != nil {
+			return events, h, err
+		}
+		if record == nil {
 			return events, h, missing(stream, h)
 		}
-		e, err := decodeEnvelope(key, value)
+		e, err := decodeEnvelope(key, record)
 		if err != nil {
 			return events, h, err
 		}
@@ -88,7 +90,7 @@ func walkBack(tx *bolt.Tx, stream string, h head, after uint64, events []*messag
 			return events, h, err
 		}
 		events = append(events, e)
-		size += len(value)
+		size += len(record)
 		h = earlier
 	}
 	return events, h, nil

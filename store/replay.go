@@ -138,19 +138,24 @@ func (p *replay) events() ([]replayed, error) {
 	err := p.s.view(func(tx *bolt.Tx) error {
 		p.s.mu.RLock()
 		defer p.s.mu.RUnlock()
-		c, size := tx.Bucket([]byte(bucketJournal)).Cursor(), 0
-		k, v := c.Seek(journalKey(p.from))
+		c, size := newJournalCursor(tx), 0
+		if err := c.seek(p.from); err != nil {
+			return err
+		}
 		for ; p.from <= p.to && len(page) < pageRecords && size < pageBytes; p.from++ {
-			if got, err := parseJournalKey(k); err != nil || got != p.from {
+			key, record, err := c.next()
+			if err != nil {
+				return err
+			}
+			if !isJournalKey(key, p.from) {
 				return &DamageError{Sequence: p.from, Reason: "it is missing"}
 			}
-			e, err := p.event(k, v)
+			e, err := p.event(key, record)
 			if err != nil {
 				return err
 			}
 			page = append(page, replayed{event: e})
-			size += len(v)
-			k, v = c.Next()
+			size += len(record)
 		}
 		return nil
 	})

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,6 +29,12 @@ func rotten(t *testing.T) (journal []byte, want map[string]storetest.Stream) {
 	s := mustOpen(t, opts)
 	const streams = 60
 	for round := range uint64(9) {
+		// Every third round is one commit, in blocks.
+		var group sync.WaitGroup
+		release := func() {}
+		if round%3 == 1 {
+			release = s.Hold(t)
+		}
 		for i := range uint64(streams) {
 			stream, number := fmt.Sprintf("p/subscriber-%d", i), round
 			if i%3 == 0 {
@@ -36,10 +43,20 @@ func rotten(t *testing.T) (journal []byte, want map[string]storetest.Stream) {
 			if (i == 7 || i == 9) && round == 5 {
 				number = storetest.End
 			}
-			if err := storetest.Append(t.Context(), s, stream, round, storetest.At(int(round)), number); err != nil {
-				t.Fatal(err)
+			group.Go(func() {
+				if err := storetest.Append(t.Context(), s, stream, round, storetest.At(int(round)), number); err != nil {
+					t.Error(err)
+				}
+			})
+			if round%3 != 1 {
+				group.Wait()
 			}
 		}
+		if round%3 == 1 {
+			s.AwaitQueue(streams)
+		}
+		release()
+		group.Wait()
 		if round == 3 || round == 6 {
 			checkpoint(t, s)
 		}

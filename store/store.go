@@ -141,7 +141,9 @@ func (s *Store) settle(db *bolt.DB, ix *index) error {
 		return fmt.Errorf("open journal with epoch %d: it has epoch %d: %w", s.opts.Epoch, ix.epoch, ErrConflict)
 	}
 	ix.epoch = s.opts.Epoch
-	if err := guard(func() error { return db.Update(ix.put) }); err != nil {
+	if err := guard(func() error {
+		return db.Update(func(tx *bolt.Tx) error { return errors.Join(putFormat(tx), ix.put(tx)) })
+	}); err != nil {
 		return fmt.Errorf("open journal: first commit: %w", err)
 	}
 	return s.checkKey(db)

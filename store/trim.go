@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -52,11 +51,16 @@ func (t *trimJob) run(tx *bolt.Tx) error {
 		return errNothing
 	}
 	c := tx.Bucket([]byte(bucketJournal)).Cursor() // cheaper than Bucket.Delete
-	for seq := t.s.index.first; seq < t.next.first; seq++ {
-		c.Seek(journalKey(seq))
+	for seq := t.s.index.first; seq < t.next.first; {
+		key, _ := c.Seek(journalKey(seq))
+		_, n, err := parseEntryKey(key)
+		if err != nil {
+			return err
+		}
 		if err := c.Delete(); err != nil {
 			return err
 		}
+		seq += n
 	}
 	for _, stream := range t.ended {
 		if err := t.bury(tx, stream); err != nil {
@@ -67,35 +71,56 @@ func (t *trimJob) run(tx *bolt.Tx) error {
 }
 
 // choose finds the events to drop before it changes a page, while a step to the
-// next record is cheap.
+// next value is cheap.
 func (t *trimJob) choose(tx *bolt.Tx) error {
-	ix := &t.s.index
-	noneGone := ix.gone.empty()
 	c := tx.Bucket([]byte(bucketJournal)).Cursor()
-	key, value := c.First()
-	for ; t.dropped < trimSlice && t.next.first <= t.next.checkpoint; key, value = c.Next() {
-		if !bytes.Equal(key, journalKey(t.next.first)) {
-			return &DamageError{Sequence: t.next.first, Reason: "it is missing"}
-		}
-		// Damage is left where it is, for verify to find.
-		h, err := decodeHeader(key, value)
-		if err != nil {
+	var b block
+	for key, value := c.First(); key != nil && t.dropped < trimSlice; key, value = c.Next() {
+		if err := b.open(key, value); err != nil {
 			return err
 		}
-		if !t.s.opts.Retention.drops(t.next, time.Unix(0, int64(h.atNanos)), t.now) {
-			break
+		if b.sequence != t.next.first {
+			return &DamageError{Sequence: t.next.first, Reason: "it is missing"}
+		}
+		if all, err := t.chooseBlock(&b); err != nil || !all {
+			return err
+		}
+	}
+	return nil
+}
+
+// chooseBlock drops a block unless one of its events must stay.
+func (t *trimJob) chooseBlock(b *block) (all bool, err error) {
+	ix := &t.s.index
+	next, ended, noneGone := t.next, t.ended, ix.gone.empty()
+	for b.left > 0 {
+		if next.first > next.checkpoint {
+			return false, nil
+		}
+		// Damage is left where it is, for verify to find.
+		key, record, err := b.next()
+		if err != nil {
+			return false, err
+		}
+		h, err := decodeHeader(key, record)
+		if err != nil {
+			return false, err
+		}
+		if !t.s.opts.Retention.drops(next, time.Unix(0, int64(h.atNanos)), t.now) {
+			return false, nil
 		}
 		if !noneGone {
 			slot, known := ix.heads.find(string(h.stream))
-			if known && ix.gone.has(slot) && ix.heads.at(slot).last == t.next.first {
-				t.ended = append(t.ended, string(h.stream))
+			if known && ix.gone.has(slot) && ix.heads.at(slot).last == next.first {
+				ended = append(ended, string(h.stream))
 			}
 		}
-		t.next.bytes -= uint64(len(value))
-		t.next.first++
-		t.dropped++
+		next.bytes -= uint64(len(record))
+		next.first++
 	}
-	return nil
+	t.dropped += int(next.first - t.next.first)
+	t.next, t.ended = next, ended
+	return true, nil
 }
 
 // bury removes the tombstone of a stream whose last event is dropped. Whoever

@@ -108,6 +108,7 @@ type verifier struct {
 	streams    map[string]*verified
 	snapshots  map[string]snapshot
 	sequence   uint64 // of the record before
+	block      block
 	epoch      uint64
 	bytes, sum uint64
 	// damaged is set when a record of an unknown stream is lost. What then
@@ -144,7 +145,7 @@ func (v *verifier) run(pages *pageFile) {
 	pages.walk("", func(bucket string, key, value []byte) {
 		switch bucket {
 		case bucketJournal:
-			v.journalRecord(key, value)
+			v.journalBlock(key, value)
 		case bucketSnapshots:
 			v.snapshotRecord(key, value)
 		case bucketSecrets:
@@ -166,14 +167,29 @@ func (v *verifier) run(pages *pageFile) {
 	v.conclude()
 }
 
-func (v *verifier) journalRecord(key, value []byte) {
-	v.report.Events++
-	v.bytes += uint64(len(value))
-	seq, err := parseJournalKey(key)
-	if err != nil {
+func (v *verifier) journalBlock(key, value []byte) {
+	if err := v.block.open(key, value); err != nil {
 		v.findError(err)
 		return
 	}
+	last := v.block.sequence + v.block.left - 1
+	for v.block.left > 0 {
+		seq := v.block.sequence
+		v.report.Events++
+		v.continues(seq)
+		key, record, err := v.block.next()
+		if err == nil {
+			v.journalRecord(seq, key, record)
+			continue
+		}
+		v.damaged = true
+		v.findError(err)
+		v.sequence = last
+	}
+}
+
+// continues checks that a sequence follows that of the record before.
+func (v *verifier) continues(seq uint64) {
 	if want := v.sequence + 1; v.sequence != 0 && seq != want {
 		v.find(want, "", "records %d to %d are missing", want, seq-1)
 		v.damaged = true
@@ -182,7 +198,11 @@ func (v *verifier) journalRecord(key, value []byte) {
 		v.report.First = seq
 	}
 	v.sequence = seq
-	e, err := decodeEnvelope(key, value)
+}
+
+func (v *verifier) journalRecord(seq uint64, key, record []byte) {
+	v.bytes += uint64(len(record))
+	e, err := decodeEnvelope(key, record)
 	if err != nil {
 		v.damaged = true
 		v.findError(err)

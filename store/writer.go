@@ -30,24 +30,27 @@ func (s *Store) write() {
 		switch {
 		case alone == nil && failed != nil:
 			for _, r := range shared {
-				r.answer <- failed
+				s.reply(r, failed)
 			}
 		case alone == nil:
 			begun = time.Now()
 			b.reset(shared)
 			s.commit(b)
 		case alone.reopen && failed != nil:
-			alone.answer <- s.reopen()
+			s.reply(alone, s.reopen())
 		case alone.reopen:
-			alone.answer <- nil
+			s.reply(alone, nil)
 		case failed != nil:
-			alone.answer <- failed
+			s.reply(alone, failed)
 		default:
 			s.runJob(alone)
 		}
 		clear(shared)
 	}
 }
+
+// leastRoom is enough for most appends.
+const leastRoom = 4 << 10
 
 // batch is what goes into one commit. It is reused.
 type batch struct {
@@ -57,8 +60,9 @@ type batch struct {
 	counters counters // after this batch
 	written  int      // events that are part of it
 	envelope messages.Envelope
-	key      [8]byte
-	arena    []byte // the records; bbolt keeps them until the commit
+	key      [recordKeySize]byte
+	room     []byte // to encode an event in
+	blocks   blockWriter
 }
 
 // move is where a stream stands after a batch.
@@ -71,7 +75,8 @@ func (b *batch) reset(requests []*request) {
 	for _, m := range b.moves {
 		b.moved.remove(m.slot)
 	}
-	b.requests, b.moves, b.arena, b.written = requests, b.moves[:0], b.arena[:0], 0
+	b.requests, b.moves, b.written = requests, b.moves[:0], 0
+	b.blocks.reset()
 }
 
 // moveOf is what the batch has done to a stream so far. One that is in a batch
@@ -103,7 +108,7 @@ func (s *Store) commit(b *batch) {
 		if r.verdict == nil {
 			r.verdict = err
 		}
-		r.answer <- r.verdict
+		s.reply(r, r.verdict)
 	}
 }
 
@@ -129,14 +134,14 @@ func (s *Store) transact(fn func(tx *bolt.Tx) (bool, error)) error {
 // fill writes the secrets, and the appends whose version is right, into the
 // transaction.
 func (s *Store) fill(tx *bolt.Tx, b *batch) (dirty bool, err error) {
-	journal, secrets := tx.Bucket([]byte(bucketJournal)), tx.Bucket([]byte(bucketSecrets))
+	journal := tx.Bucket([]byte(bucketJournal))
 	// Keys only ever come after the last one: pages need no room for more.
 	journal.FillPercent = 1
 	b.counters = s.index.counters
 	for _, r := range b.requests {
 		if r.secrets == nil {
 			err = s.fillAppend(journal, b, r)
-		} else if err = r.secrets(secrets); errors.Is(err, ErrNoKey) {
+		} else if err = r.secrets(tx.Bucket([]byte(bucketSecrets))); errors.Is(err, ErrNoKey) {
 			r.verdict, err = err, nil
 		} else {
 			dirty = true
@@ -147,6 +152,9 @@ func (s *Store) fill(tx *bolt.Tx, b *batch) (dirty bool, err error) {
 	}
 	if b.written == 0 {
 		return dirty, nil
+	}
+	if err := b.blocks.put(journal); err != nil {
+		return false, err
 	}
 	return true, b.counters.put(tx)
 }
@@ -196,12 +204,9 @@ func (s *Store) fillAppend(journal *bolt.Bucket, b *batch, r *request) error {
 // put gives the events of a request the next sequences, writes their records,
 // and returns the stream's head after them.
 func (b *batch) put(journal *bolt.Bucket, r *request, h head, epoch uint64) (head, error) {
-	if cap(b.arena)-len(b.arena) < r.size {
-		// Records that bbolt holds stay where they are, in the old arena.
-		b.arena = make([]byte, 0, max(2*cap(b.arena), r.size, 64<<10))
+	if len(b.room) < r.size {
+		b.room = make([]byte, max(r.size, leastRoom))
 	}
-	room := b.arena[len(b.arena) : len(b.arena)+r.size]
-	b.arena = b.arena[:len(b.arena)+r.size]
 	for i := range r.payload.len() {
 		e := &b.envelope
 		e.Stream, e.Version, e.Epoch = r.stream, h.version+1, epoch
@@ -209,16 +214,15 @@ func (b *batch) put(journal *bolt.Bucket, r *request, h head, epoch uint64) (hea
 		r.payload.put(e, i)
 		// It marshals from the end, so that nobody needs to know the size before.
 		// The room is large enough (payload.check), so it cannot fail.
-		n, _ := e.MarshalToSizedBufferVT(room)
-		record := room[len(room)-n-crcSize:]
-		room = room[:len(room)-n-crcSize]
+		n, _ := e.MarshalToSizedBufferVT(b.room)
+		record := b.room[len(b.room)-n-crcSize:]
 
 		b.counters.last++
 		b.counters.bytes += uint64(len(record))
 		b.written++
 		binary.BigEndian.PutUint64(b.key[:], b.counters.last)
 		seal(journalCRC, b.key[:], record)
-		if err := journal.Put(b.key[:], record); err != nil { // which copies the key
+		if err := b.blocks.add(journal, b.counters.last, record); err != nil {
 			return head{}, err
 		}
 		h = head{version: h.version + 1, last: b.counters.last}
@@ -258,16 +262,16 @@ func (s *Store) runJob(r *request) {
 	})
 	switch {
 	case refused != nil:
-		r.answer <- refused
+		s.reply(r, refused)
 	case err != nil:
-		r.answer <- s.fail(err)
+		s.reply(r, s.fail(err))
 	default:
 		if r.publish != nil {
 			s.mu.Lock()
 			r.publish()
 			s.mu.Unlock()
 		}
-		r.answer <- nil
+		s.reply(r, nil)
 	}
 }
 

@@ -197,6 +197,47 @@ func TestAContextThatEndsInTheQueueDoesNotTakeTheAppendBack(t *testing.T) {
 	}
 }
 
+func TestAFailedStoreAnswersAppendsWithoutWaiting(t *testing.T) {
+	s := mustOpen(t, options(memoryDir(t)))
+	s.Break()
+	answer := make(chan error, 1)
+	added := []*messages.ProfileEvent{storetest.Started(1)}
+	s.AppendThen("p/alice", 0, storetest.At(0), added, func(err error) { answer <- err })
+	if err := <-answer; !errors.Is(err, store.ErrFailed) {
+		t.Errorf("AppendThen = %v, want ErrFailed", err)
+	}
+	if err := s.Reopen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.AppendThen("p/alice", 0, storetest.At(0), added, func(err error) { answer <- err })
+	if err := <-answer; err != nil {
+		t.Errorf("AppendThen after Reopen = %v", err)
+	}
+}
+
+// What done appends is carried out behind what is queued.
+func TestAnAppendFromTheAnswerToAnother(t *testing.T) {
+	s := mustOpen(t, options(memoryDir(t)))
+	const n = 100
+	all, version := make(chan error, 1), uint64(0)
+	added := []*messages.ProfileEvent{storetest.Started(1)}
+	var next func(error)
+	next = func(err error) {
+		if version++; err != nil || version == n {
+			all <- err
+			return
+		}
+		s.AppendThen("p/alice", version, storetest.At(0), added, next)
+	}
+	s.AppendThen("p/alice", 0, storetest.At(0), added, next)
+	if err := <-all; err != nil {
+		t.Fatal(err)
+	}
+	if got := storetest.LoadStream(t, s, "p/alice").Version; got != n {
+		t.Errorf("version %d, want %d", got, n)
+	}
+}
+
 func TestStats(t *testing.T) {
 	s := mustOpen(t, options(memoryDir(t)))
 	mustAppend(t, s, "p/alice", 0, 1, 2)

@@ -3,9 +3,7 @@
 package main
 
 import (
-	"context"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,19 +29,22 @@ type driver struct {
 	versions  []atomic.Uint64 // of each stream, set by its registration
 	state     profile.State   // as every stream has it after a registration
 	next      int
-	begin     chan int     // the streams to register
+	idle      chan *registration
 	slowest   atomic.Int64 // commit, in nanoseconds
 	failed    atomic.Pointer[error]
 }
 
 func newDriver(o settings) *driver {
-	d := &driver{o: o, names: make([]string, o.streams), versions: make([]atomic.Uint64, o.streams), begin: make(chan int)}
+	d := &driver{o: o, names: make([]string, o.streams), versions: make([]atomic.Uint64, o.streams), idle: make(chan *registration, o.open)}
 	for i := range d.names {
 		d.names[i] = namePrefix + strconv.Itoa(i)
 	}
 	d.state = profile.Apply(profile.State{}, declaration(d.names[0]))
-	for _, e := range newRegistration().events {
+	for _, e := range newRegistration(d).events {
 		d.state = profile.Apply(d.state, e)
+	}
+	for range o.open {
+		d.idle <- newRegistration(d)
 	}
 	return d
 }
@@ -81,21 +82,30 @@ func declaration(stream string) *messages.ProfileEvent {
 	})
 }
 
-// each calls do for the first n streams, from many goroutines.
-func (d *driver) each(n int, do func(id int) error) error {
-	var group sync.WaitGroup
-	for c := range d.o.callers {
-		group.Go(func() {
-			for id := c; id < n && d.failed.Load() == nil; id += d.o.callers {
-				if err := do(id); err != nil {
-					d.failed.Store(&err)
-				}
-			}
-		})
+// each begins something for each of the first n streams, and waits until all are
+// done.
+func (d *driver) each(n int, begin func(r *registration, id int)) error {
+	for id := 0; id < n && d.err() == nil; id++ {
+		begin(<-d.idle, id)
 	}
-	group.Wait()
+	return d.wait()
+}
+
+// wait returns when nothing is open.
+func (d *driver) wait() error {
+	all := make([]*registration, 0, cap(d.idle))
+	for len(all) < cap(all) {
+		all = append(all, <-d.idle)
+	}
+	for _, r := range all {
+		d.idle <- r
+	}
 	return d.err()
 }
+
+// fail is apart from its caller, where taking the address would cost an allocation
+// for each append.
+func (d *driver) fail(err error) { d.failed.Store(&err) }
 
 func (d *driver) err() error {
 	if err := d.failed.Load(); err != nil {
@@ -106,27 +116,14 @@ func (d *driver) err() error {
 
 // declare gives every stream its first event.
 func (d *driver) declare() error {
-	return d.each(len(d.names), func(id int) error {
-		err := d.s.Append(context.Background(), d.names[id], 0, time.Now(), declaration(d.names[id]))
-		d.versions[id].Store(1)
-		return err
+	return d.each(len(d.names), func(r *registration, id int) {
+		r.begin(id, [][]*messages.ProfileEvent{{declaration(d.names[id])}})
 	})
 }
 
-// run begins registrations for a time and waits until they are done. When all
-// callers are busy it falls behind, and catches up.
+// run begins registrations for a time and waits until they are done. When as
+// many as may be are open it falls behind, and catches up.
 func (d *driver) run(duration time.Duration) (events int, err error) {
-	var group sync.WaitGroup
-	for range d.o.callers {
-		group.Go(func() {
-			r := newRegistration()
-			for id := range d.begin {
-				if err := r.run(d, id); err != nil {
-					d.failed.Store(&err)
-				}
-			}
-		})
-	}
 	start := time.Now()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -134,15 +131,13 @@ func (d *driver) run(duration time.Duration) (events int, err error) {
 	for now := range ticker.C {
 		due := int(min(now.Sub(start), duration).Seconds() * d.o.rate / eventsOfOne)
 		for ; begun < due; begun++ {
-			d.begin <- d.nextStream()
+			(<-d.idle).register(d.nextStream())
 		}
 		if now.Sub(start) >= duration || d.err() != nil {
 			break
 		}
 	}
-	close(d.begin)
-	group.Wait()
-	return begun * eventsOfOne, d.err()
+	return begun * eventsOfOne, d.wait()
 }
 
 // nextStream goes through all streams in an order that is none for the store. It
@@ -153,17 +148,26 @@ func (d *driver) nextStream() int {
 	return d.next
 }
 
-// registration appends what a challenged registration does. The events are used
-// again, so that making them is no part of what is measured.
+// registration appends what a challenged registration does, each append from the
+// answer to the one before. The events are used again, so that making them is no
+// part of what is measured.
 type registration struct {
+	d             *driver
 	first, second *messages.AttemptStarted
 	challenge     *messages.ChallengeReceived
 	granted       *messages.BindingGranted
 	events        [eventsOfOne]*messages.ProfileEvent
+	appends       [][]*messages.ProfileEvent // of the events
+
+	id       int
+	left     [][]*messages.ProfileEvent // the appends of this one that are not done
+	start    time.Time                  // when the first of them was begun
+	appended func(error)                // takes its answer
 }
 
-func newRegistration() *registration {
+func newRegistration(d *driver) *registration {
 	r := &registration{
+		d:     d,
 		first: &messages.AttemptStarted{Purpose: messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER, ExpiresSeconds: 3600, GuardAtMs: 1_800_000_000_000},
 		challenge: &messages.ChallengeReceived{Status: 401, Challenges: []*messages.RecordedChallenge{{
 			Raw: `Digest realm="example.test", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", qop="auth", algorithm=MD5`,
@@ -182,21 +186,42 @@ func newRegistration() *registration {
 	} {
 		r.events[i] = e
 	}
+	r.appends = [][]*messages.ProfileEvent{r.events[:1], r.events[1:3], r.events[3:]}
+	r.appended = r.next
 	return r
 }
 
-func (r *registration) run(d *driver, id int) error {
-	attempt := d.versions[id].Load()
+// register begins a registration.
+func (r *registration) register(id int) {
+	attempt := r.d.versions[id].Load()
 	r.first.Attempt, r.first.Cseq = attempt, uint32(attempt)
 	r.challenge.Attempt = attempt
 	r.second.Attempt, r.second.Cseq, r.granted.Attempt = attempt+1, uint32(attempt)+1, attempt+1
-	for _, events := range [][]*messages.ProfileEvent{r.events[:1], r.events[1:3], r.events[3:]} {
-		start := time.Now()
-		if err := d.s.Append(context.Background(), d.names[id], d.versions[id].Load(), start, events...); err != nil {
-			return err
-		}
-		d.versions[id].Add(uint64(len(events)))
-		d.latencies.add(time.Since(start))
+	r.begin(id, r.appends)
+}
+
+// begin makes appends, one after the other, and then waits in driver.idle.
+func (r *registration) begin(id int, appends [][]*messages.ProfileEvent) {
+	r.id, r.left = id, appends
+	r.append()
+}
+
+func (r *registration) append() {
+	r.start = time.Now()
+	r.d.s.AppendThen(r.d.names[r.id], r.d.versions[r.id].Load(), r.start, r.left[0], r.appended)
+}
+
+func (r *registration) next(err error) {
+	if err != nil {
+		r.d.fail(err)
+		r.d.idle <- r
+		return
 	}
-	return nil
+	r.d.latencies.add(time.Since(r.start))
+	r.d.versions[r.id].Add(uint64(len(r.left[0])))
+	if r.left = r.left[1:]; len(r.left) > 0 {
+		r.append()
+		return
+	}
+	r.d.idle <- r
 }

@@ -7,8 +7,9 @@
 //	go run ./bench/store -start -streams 1000000
 //
 // It appends as registrations do: three appends with four events on one stream,
-// from many goroutines, to the real store with the fold of the profiles. All
-// that the process uses is counted: callers, commits, checkpoints, trims, and
+// each when the one before is durable, for many streams at once, to the real store
+// with the fold of the profiles. All that the process uses is counted: commits,
+// checkpoints, trims, and
 // the program's own part, which is small. With -start it fills a store and
 // measures what a start of it takes.
 package main
@@ -28,7 +29,7 @@ import (
 type settings struct {
 	rate     float64
 	streams  int
-	callers  int
+	open     int
 	duration time.Duration
 	live     bool
 	start    bool
@@ -42,7 +43,7 @@ func main() {
 	var o settings
 	flag.Float64Var(&o.rate, "rate", 10_000, "events a second")
 	flag.IntVar(&o.streams, "streams", 100_000, "number of streams")
-	flag.IntVar(&o.callers, "callers", 2000, "registrations that can be open at once")
+	flag.IntVar(&o.open, "open", 2000, "registrations that can be open at once")
 	flag.DurationVar(&o.duration, "duration", time.Minute, "how long to append")
 	flag.BoolVar(&o.live, "live", true, "checkpoints take the states from their owners (Options.Live)")
 	flag.BoolVar(&o.start, "start", false, "measure a start instead")
@@ -61,8 +62,8 @@ func main() {
 }
 
 func run(o settings) error {
-	if o.streams < 2*o.callers {
-		return fmt.Errorf("%d streams are too few for %d callers", o.streams, o.callers)
+	if o.streams < 2*o.open {
+		return fmt.Errorf("%d streams are too few for %d open registrations", o.streams, o.open)
 	}
 	if o.store.Dir == "" {
 		dir, err := os.MkdirTemp("", "muster-bench-")

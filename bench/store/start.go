@@ -34,9 +34,8 @@ func fill(o settings, opts store.Options) error {
 	if err := d.declare(); err != nil {
 		return err
 	}
-	register := func(id int) error { return newRegistration().run(d, id) }
 	for range o.rounds {
-		if err := d.each(o.streams, register); err != nil {
+		if err := d.each(o.streams, (*registration).register); err != nil {
 			return err
 		}
 	}
@@ -49,7 +48,7 @@ func fill(o settings, opts store.Options) error {
 	per := float64(each * o.streams)
 	fmt.Printf("checkpoint of %d events on each of %d streams: %.2f CPU-µs and %.0f bytes written per event, %.1f s\n",
 		each, o.streams, float64((after.cpu-before.cpu).Microseconds())/per, float64(after.written-before.written)/per, time.Since(from).Seconds())
-	if err := d.each(min(o.tail/eventsOfOne, o.streams), register); err != nil {
+	if err := d.each(min(o.tail/eventsOfOne, o.streams), (*registration).register); err != nil {
 		return err
 	}
 	return s.Close()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/store"
 )
 
@@ -86,4 +87,62 @@ func testReadWhileWriting(t *testing.T, j Journal, kind string) {
 		}
 	}
 	<-done
+}
+
+// testAppendThen queues appends without waiting: they are carried out and
+// answered in their order, each once.
+func testAppendThen(t *testing.T, j Journal) {
+	const n = 500
+	var answers []string
+	all := make(chan struct{})
+	done := func(what string) func(error) {
+		return func(err error) {
+			switch {
+			case errors.Is(err, store.ErrConflict):
+				what += " conflicts"
+			case err != nil:
+				what += " fails"
+			}
+			if answers = append(answers, what); len(answers) == n+2 {
+				close(all)
+			}
+		}
+	}
+	var expected []string
+	version := map[string]uint64{}
+	for i := range uint64(n) {
+		stream := fmt.Sprint("p/", i%7)
+		events := []*messages.ProfileEvent{Started(i)}
+		if i%5 == 0 {
+			events = append(events, Started(i))
+		}
+		j.AppendThen(stream, version[stream], At(0), events, done(fmt.Sprint(i)))
+		expected = append(expected, fmt.Sprint(i))
+		version[stream] += uint64(len(events))
+		if i == n/2 {
+			j.AppendThen(stream, 0, At(0), events, done("late"))
+			expected = append(expected, "late conflicts")
+		}
+	}
+	j.AppendThen("p/0", version["p/0"], At(0), nil, done("nothing"))
+	expected = append(expected, "nothing")
+	<-all
+	want(t, "answers", answers, expected)
+	for stream, expected := range version {
+		want(t, stream, LoadStream(t, j, stream).Version, expected)
+	}
+
+	refused := errors.New("not called")
+	j.AppendThen("p/0", version["p/0"], At(0), make([]*messages.ProfileEvent, 1), func(err error) { refused = err })
+	if !errors.Is(refused, messages.ErrUnknownEvent) {
+		t.Errorf("AppendThen of a nil event = %v, want ErrUnknownEvent before it returns", refused)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	late := errors.New("not called")
+	j.AppendThen("p/0", version["p/0"], At(0), []*messages.ProfileEvent{Started(1)}, func(err error) { late = err })
+	if !errors.Is(late, store.ErrClosed) {
+		t.Errorf("AppendThen after Close = %v, want ErrClosed before it returns", late)
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/sipmuster/muster/messages"
 	"github.com/sipmuster/muster/store"
@@ -24,6 +25,7 @@ import (
 // Journal is what the suite tests; *store.Store and *store.Memory have it.
 type Journal interface {
 	Appender
+	AppendThen(stream string, after uint64, at time.Time, added []*messages.ProfileEvent, done func(error))
 	Load(ctx context.Context, stream string) (state []byte, version uint64, events []*messages.Envelope, err error)
 	Replay(ctx context.Context, r store.Replayer) error
 	History(ctx context.Context, stream string, before uint64, yield func(*messages.Envelope) bool) error
@@ -71,6 +73,7 @@ func Run(t *testing.T, f Factory) {
 	}
 	for name, test := range map[string]func(*testing.T, Journal){
 		"refused appends":           testRefused,
+		"appends without waiting":   testAppendThen,
 		"both kinds":                testBothKinds,
 		"secrets":                   testSecrets,
 		"reopen of a healthy store": testReopenHealthy,
