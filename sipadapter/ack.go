@@ -77,7 +77,7 @@ func (a *Adapter) sendACK(tx *transaction, packet []byte, again bool) {
 		a.countRequest("ACK")
 	}
 	if err := tx.wire.send(packet); err != nil {
-		a.table.fail(tx, result{err: err})
+		a.table.fail(tx.key, tx.method, result{err: err})
 	}
 }
 

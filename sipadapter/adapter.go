@@ -152,7 +152,11 @@ func (a *Adapter) bind() error {
 			if err != nil {
 				return listenError(l, err)
 			}
-			a.sockets = append(a.sockets, &udpSocket{a: a, conn: conn, local: unmap(local)})
+			u := &udpSocket{a: a, conn: conn, local: unmap(local)}
+			if a.opts.Collect {
+				u.out = newOutbox(a.table, conn, u.local)
+			}
+			a.sockets = append(a.sockets, u)
 			a.listeners = append(a.listeners, a.newListener(transportUDP, local))
 			continue
 		}

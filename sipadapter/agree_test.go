@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -64,12 +65,15 @@ func (w *path) travel(t testing.TB, r *messages.SIPRequest, raw []byte) travelle
 		raw = replaceAll(raw, zeroBranch, branch)
 		packets[0].data = replaceAll(packets[0].data, branch, zeroBranch)
 		o := origin{from: peerAddr, socket: w.a.sockets[0]}
-		w.a.receive(raw, o)
-		w.a.receive(raw, o)
-		key, _ := parseBranch(branch)
-		if tx := w.a.table.find(key, "REGISTER"); tx != nil {
-			w.a.table.fail(tx, result{err: errEnding})
+		for range 2 {
+			buffer := bytes.Clone(raw)
+			w.a.receive(buffer, o)
+			for i := range buffer { // as the next datagram does
+				buffer[i] = '#'
+			}
 		}
+		key, _ := parseBranch(branch)
+		w.a.table.fail(key, "REGISTER", result{err: errEnding})
 	}
 	out := travelled{Outcome: await(t, outcomes), Codes: w.counted.codes, Dropped: w.counted.dropped, Stats: w.a.Stats()}
 	none(t, outcomes)
@@ -155,9 +159,9 @@ func TestScanAgreesWithTheParser(t *testing.T) {
 func scanAgrees(t testing.TB, a *Adapter, raw []byte) bool {
 	t.Helper()
 	m := scanned.Get().(*message)
-	defer scanned.Put(m)
+	defer m.release()
 	for _, stream := range []bool{false, true} {
-		if !m.scan(string(raw), stream) {
+		if !m.scan(raw, stream) {
 			continue
 		}
 		plain, err := a.parseResponse(raw, stream)
@@ -171,12 +175,17 @@ func scanAgrees(t testing.TB, a *Adapter, raw []byte) bool {
 		for value := range m.all("contact") {
 			checkOnlyOurs(t, value, ours)
 		}
+		for _, f := range m.fields {
+			if isOneChallenge(f.value) && !slices.Equal(challenge.Split(f.value), []string{f.value}) {
+				t.Fatalf("%d challenges in %q", len(challenge.Split(f.value)), f.value)
+			}
+		}
 		plain.fields = slices.DeleteFunc(plain.fields, func(f field) bool { return meansNothing(f.written) })
 		if plain.version != m.version || plain.status != m.status || plain.phrase != m.phrase || !slices.Equal(plain.fields, m.fields) {
 			t.Fatalf("plain %+v\nscanned %+v\n%q", plain, m, raw)
 		}
 	}
-	return m.scan(string(raw), false)
+	return m.scan(raw, false)
 }
 
 // checkOnlyOurs compares onlyOurs with the grammar.
@@ -348,4 +357,31 @@ func FuzzRegister(f *testing.F) {
 			b.agree(t, r, raw)
 		}
 	})
+}
+
+// plainLine finds the end of a line wherever it stands, and the first byte that
+// is not plain.
+func TestPlainLine(t *testing.T) {
+	for length := range 20 {
+		for at := range length {
+			for c := range 256 {
+				for _, next := range []byte{'\n', 'x', 0xff} {
+					b := bytes.Repeat([]byte{'a', '~', ' '}, 8)[:length+1]
+					b[at], b[at+1] = byte(c), next
+					want := -1
+					for i, c := range b {
+						if c < ' ' || c > '~' {
+							if c == '\r' && i+1 < len(b) && b[i+1] == '\n' {
+								want = i
+							}
+							break
+						}
+					}
+					if got := plainLine(b); got != want {
+						t.Fatalf("%q: %d, want %d", b, got, want)
+					}
+				}
+			}
+		}
+	}
 }

@@ -161,19 +161,23 @@ func (t template) packet(over transport, sentBy hostPort, k branchKey) []byte {
 // appendVia writes the Via line. rport asks for the answer to come back to where
 // the request came from (RFC 3581 §3).
 func appendVia(b []byte, over transport, sentBy hostPort, k branchKey) []byte {
-	if over == transportTCP {
-		b = append(b, "Via: SIP/2.0/TCP "...)
-	} else {
-		b = append(b, "Via: SIP/2.0/UDP "...)
-	}
-	b = append(append(b, sentBy.host...), ':')
-	b = strconv.AppendUint(b, uint64(sentBy.port), 10)
-	b = append(b, ";branch="...)
-	b = k.appendTo(b)
+	b = appendSent(append(b, "Via: "...), over, sentBy, k)
 	if over == transportUDP {
 		b = append(b, ";rport"...)
 	}
 	return append(b, "\r\n"...)
+}
+
+// appendSent writes the value of a Via up to the branch.
+func appendSent(b []byte, over transport, sentBy hostPort, k branchKey) []byte {
+	if over == transportTCP {
+		b = append(b, "SIP/2.0/TCP "...)
+	} else {
+		b = append(b, "SIP/2.0/UDP "...)
+	}
+	b = append(append(b, sentBy.host...), ':')
+	b = strconv.AppendUint(b, uint64(sentBy.port), 10)
+	return k.appendTo(append(b, ";branch="...))
 }
 
 // line is one header line of a request.

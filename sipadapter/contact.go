@@ -20,8 +20,8 @@ const (
 
 // bindings fills in the contacts of a 2xx. Ours, a well-formed URI, is found by
 // URI comparison (REG-11), wherever it stands, and the other contacts have no
-// influence on its expiry (REG-12).
-func bindings(m *message, ours string, out *messages.SIPResponse) {
+// influence on its expiry (REG-12). room is for the first of them.
+func bindings(m *message, ours string, out *messages.SIPResponse, room []messages.ContactBinding) {
 	fallback := uint32(defaultExpires)
 	if value, ok := m.one("expires"); ok {
 		fallback = expiry(value)
@@ -29,7 +29,7 @@ func bindings(m *message, ours string, out *messages.SIPResponse) {
 	for value := range m.all("contact") {
 		if expires, ok := onlyOurs(value, ours, fallback); ok && len(out.Contacts) == 0 {
 			out.Contact, out.ContactExpires = messages.ContactOurs, expires
-			out.Contacts = append(out.Contacts, messages.ContactBinding{URI: ours, Expires: expires})
+			out.Contacts = append(room, messages.ContactBinding{URI: ours, Expires: expires})
 			continue
 		}
 		for element := range elements(value) {
@@ -45,7 +45,7 @@ func bindings(m *message, ours string, out *messages.SIPResponse) {
 				out.Contact, out.ContactExpires = messages.ContactOurs, expires
 			}
 			if len(out.Contacts) < maxContacts && challenge.IsFieldValue(n.uri) {
-				out.Contacts = append(out.Contacts, messages.ContactBinding{URI: n.uri, Expires: expires})
+				out.Contacts = append(out.Contacts, messages.ContactBinding{URI: strings.Clone(n.uri), Expires: expires})
 			}
 		}
 	}
@@ -118,7 +118,7 @@ func redirects(m *message) []string {
 			if p, ok := parameter(n.params, "q"); ok {
 				q = quality(p)
 			}
-			found = append(found, choice{u.noHeader, q})
+			found = append(found, choice{strings.Clone(u.noHeader), q})
 		}
 	}
 	slices.SortStableFunc(found, func(x, y choice) int { return cmp.Compare(y.q, x.q) })

@@ -24,7 +24,8 @@ type course struct {
 	usual    bool     // a usual REGISTER, for which there is no template
 	route    string   // of a usual REGISTER
 	template template // everything but the Via
-	contact  string   // our Contact URI
+	host     string   // of our Contact URI, and what follows it; of a usual REGISTER
+	contact  string   // our Contact URI; of all others
 	reach    *reach   // of the last target
 	left     []target // not tried yet, in the order of RFC 3263
 	tries    int
@@ -179,7 +180,11 @@ func (a *Adapter) wireTo(t target) (wire, error) {
 
 // response translates a response from a target to the request.
 func (c *course) response(t target, r result) *messages.SIPResponse {
-	response := translate(r.response, c.contact)
+	ours := c.contact
+	if m := r.response; c.usual && m.status >= 200 && m.status < 300 {
+		ours = "sip:" + c.req.ContactUser + "@" + c.host
+	}
+	response := translate(r.response, ours)
 	if response.Source = c.reachOf(t).source; r.from != t.addr {
 		response.Source = r.from.String()
 	}

@@ -5,13 +5,14 @@
 // # What it owns
 //
 //   - The sockets. UDP: one reader per listener, in order, for datagrams of any
-//     size, on Linux several per system call. TCP: one connection per target
-//     shared by all profiles, a writer that coalesces, and bounded inbound
-//     connections.
+//     size, on Linux several per system call; requests may leave like that as well
+//     (Options.Collect). TCP: one connection per target shared by all profiles, a
+//     writer that coalesces, and bounded inbound connections.
 //   - The client transactions (RFC 3261 §17.1, RFC 6026): a table of 64 shards
 //     keyed by our own random branch, one heap of deadlines and one runtime
-//     timer per shard. Of a REGISTER that has its answer nothing is kept but the
-//     branch, until Timer K ends.
+//     timer per shard. What is taken out of it is its taker's alone, so that the
+//     transactions of a usual REGISTER can be used again. Of one that has its
+//     answer nothing is kept but the branch, until Timer K ends.
 //   - Finding the server (RFC 3263) with a cache, failover and a memory for
 //     silent addresses.
 //   - Serialising requests, with a second check of what an authenticator wants

@@ -1,18 +1,15 @@
 package sipadapter
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
-// echo is what a server copies of a usual REGISTER into its response (RFC 3261
-// §8.2.6.2). Nearly all copy it byte for byte, and then there is nothing to
-// parse.
-type echo struct {
-	tx       *transaction
-	from, to string
-}
-
-// in tells whether a response that scan has read has the same Via, From, To,
-// Call-ID and CSeq, each once. False means only that match has to look closer.
-func (e echo) in(m *message) bool {
+// echoed tells whether a response that scan has read has the Via, From, To, Call-ID
+// and CSeq of a usual REGISTER, each once. Nearly all servers copy them byte for byte
+// (RFC 3261 §8.2.6.2), and then there is nothing to parse.
+func (x *attempt) echoed(m *message) bool {
+	r := x.exchange.req
 	var via, from, to, callID, cseq int
 	for i := range m.fields {
 		f := &m.fields[i]
@@ -20,24 +17,22 @@ func (e echo) in(m *message) bool {
 		switch f.name {
 		case "via":
 			via++
-			same = e.via(f.value)
+			same = x.wrote(f.value)
 		case "from":
 			from++
-			rest, ok := cutBracketed(f.value, e.from)
+			rest, ok := cutBracketed(f.value, r.From)
 			tag, tagged := strings.CutPrefix(rest, ";tag=")
-			same = ok && tagged && tag == e.tx.fromTag
+			same = ok && tagged && tag == r.FromTag
 		case "to":
 			to++
-			rest, ok := cutBracketed(f.value, e.to)
+			rest, ok := cutBracketed(f.value, r.To)
 			same = ok && (rest == "" || rest[0] == ';' && strings.IndexByte(rest, '"') < 0)
 		case "call-id":
 			callID++
-			same = f.value == e.tx.callID
+			same = f.value == r.CallID
 		case "cseq":
 			cseq++
-			number, ok := strings.CutSuffix(f.value, " REGISTER")
-			n, digits := parseDigits(number, 1<<31-1)
-			same = ok && digits && uint32(n) == e.tx.cseq
+			same = x.counted(f.value)
 		}
 		if !same {
 			return false
@@ -46,27 +41,21 @@ func (e echo) in(m *message) bool {
 	return via == 1 && from == 1 && to == 1 && callID == 1 && cseq == 1
 }
 
-// via compares the only Via, to which a server may add parameters.
-func (e echo) via(value string) bool {
-	value, ok := strings.CutPrefix(value, "SIP/2.0/UDP ")
-	if !ok {
+// wrote compares the only Via, to which a server may add parameters.
+func (x *attempt) wrote(value string) bool {
+	var room [128]byte
+	ours := appendSent(room[:0], transportUDP, x.sentBy, x.key)
+	if len(value) < len(ours) || value[:len(ours)] != string(ours) {
 		return false
 	}
-	if value, ok = strings.CutPrefix(value, e.tx.sentBy.host); !ok || value == "" || value[0] != ':' {
-		return false
-	}
-	port, value, ok := strings.Cut(value[1:], ";branch=")
-	if n, digits := parseDigits(port, 65_535); !ok || !digits || n != uint64(e.tx.sentBy.port) {
-		return false
-	}
-	if len(value) < branchLength {
-		return false
-	}
-	if k, ok := parseBranch(value[:branchLength]); !ok || k != e.tx.key {
-		return false
-	}
-	rest := value[branchLength:]
+	rest := value[len(ours):]
 	return rest == "" || rest[0] == ';' && strings.IndexByte(rest, ',') < 0
+}
+
+// counted compares the CSeq.
+func (x *attempt) counted(value string) bool {
+	var room [len("2147483647 REGISTER")]byte
+	return value == string(append(strconv.AppendUint(room[:0], uint64(x.cseq), 10), " REGISTER"...))
 }
 
 // cutBracketed gives what follows a URI in angle brackets.

@@ -3,21 +3,27 @@ package sipadapter
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/sipmuster/muster/messages"
 )
 
 // exchange is one request until its outcome: one transaction after the other,
-// at most one at a time, so its fields need no lock.
+// at most one at a time, so its fields need no lock. That of a usual REGISTER is
+// used again after its outcome, because its transactions are in no table then.
 type exchange struct {
 	course
 	done func(messages.SIPOutcome)
 	sent time.Time
 	only [1]target // left, when there is one target
+	// collect is set as long as Send has not returned, with Options.Collect.
+	collect bool
 	// first is the first attempt, and for most requests the only one.
 	first attempt
 }
+
+var exchanges = sync.Pool{New: func() any { return &exchange{} }}
 
 // attempt is one transaction of an exchange.
 type attempt struct {
@@ -27,9 +33,7 @@ type attempt struct {
 	target   target
 	over     transport // TCP to a UDP target if the size asks for it
 	began    time.Time
-	// before is what exchange.sent was.
-	before   time.Time
-	from, to string // of a usual REGISTER
+	first    bool // nothing left before it
 }
 
 // Send starts a client transaction for any request but INVITE, ACK and CANCEL,
@@ -37,7 +41,8 @@ type attempt struct {
 // from this one, with no lock held, and must not block. The request must not be
 // changed until then.
 func (a *Adapter) Send(req *messages.SIPRequest, done func(messages.SIPOutcome)) {
-	e := &exchange{course: course{a: a, req: req}, done: done}
+	e := exchanges.Get().(*exchange)
+	e.a, e.req, e.done, e.collect = a, req, done, a.opts.Collect
 	hop, fault := e.admit(nonInviteMethod)
 	switch {
 	case fault != (failure{}):
@@ -47,6 +52,11 @@ func (a *Adapter) Send(req *messages.SIPRequest, done func(messages.SIPOutcome))
 		e.left = e.only[:]
 		e.depart()
 	default:
+		if p, err, known := a.resolver.known(hop.nextHop); known {
+			e.begin(p, err)
+			return
+		}
+		e.collect = false
 		a.resolver.find(hop.nextHop, e.begin)
 	}
 }
@@ -72,9 +82,8 @@ func (e *exchange) begin(p plan, err error) {
 // depart goes to the first target.
 func (e *exchange) depart() {
 	if e.usual {
-		host := e.reachOf(e.left[0]).contact
-		e.usual = len(host) <= addressRoom // so that Via has room as well
-		e.contact = "sip:" + e.req.ContactUser + "@" + host
+		e.host = e.reachOf(e.left[0]).contact
+		e.usual = len(e.host) <= addressRoom // so that Via has room as well
 	}
 	if !e.usual {
 		if _, fault := e.write(); fault != (failure{}) {
@@ -101,16 +110,17 @@ func (e *exchange) attempt(t target, over transport) {
 	x.machine, x.report = &x.timers, x
 	switch {
 	case e.usual && !x.timers.reliable:
-		x.text, x.from, x.to = x, e.req.From, e.req.To
+		x.text, x.collect = x, e.collect
 	case e.usual:
 		x.packet = x.appendTo(make([]byte, 0, maxDatagram))
 	default:
 		x.packet = e.template.packet(over, x.sentBy, x.key)
 	}
-	x.before, x.began = e.sent, time.Now()
-	if e.sent.IsZero() {
+	x.began, x.first = time.Now(), e.sent.IsZero()
+	if x.first {
 		e.sent = x.began
 	}
+	e.collect = false // for a next attempt, which nobody flushes
 	e.a.countRequest(e.req.Method)
 	e.a.table.start(&x.transaction, x.began)
 }
@@ -118,17 +128,15 @@ func (e *exchange) attempt(t target, over transport) {
 // appendTo writes a usual REGISTER, each time the same.
 func (x *attempt) appendTo(b []byte) []byte {
 	e := x.exchange
-	r := registration{SIPRequest: e.req, route: e.route, contact: e.contact, userAgent: e.a.opts.UserAgent}
+	r := registration{SIPRequest: e.req, route: e.route, host: e.host, userAgent: e.a.opts.UserAgent}
 	return r.appendTo(b, x.over, x.sentBy, x.key)
 }
-
-func (x *attempt) echo() echo { return echo{&x.transaction, x.from, x.to} }
 
 // told is the end of the transaction.
 func (x *attempt) told(r result) {
 	e := x.exchange
-	if r.unsent {
-		e.sent = x.before
+	if r.unsent && x.first {
+		e.sent = time.Time{}
 	}
 	doubt(x.wire, r, x.began)
 	e.ended(x.target, x.over, x.wire, r)
@@ -179,8 +187,14 @@ func (e *exchange) failover(t target, reason messages.Reason, detail string, ret
 	e.end(messages.SIPOutcome{Failure: reason, Detail: detail})
 }
 
+// end is the last that happens to an exchange.
 func (e *exchange) end(o messages.SIPOutcome) {
 	o.Sent = e.sent
 	e.a.stats.pending.Add(-1)
-	e.done(o)
+	done := e.done
+	if e.usual {
+		*e = exchange{}
+		exchanges.Put(e)
+	}
+	done(o)
 }

@@ -74,6 +74,16 @@ func (f *finder) find(h nextHop, ready func(plan, error)) {
 	}
 }
 
+// known gives the plan for a next hop if nobody has to be asked.
+func (f *finder) known(h nextHop) (p plan, err error, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.plans[h]; c != nil && c.made && time.Now().Before(c.until) {
+		return c.plan, c.err, true
+	}
+	return plan{}, nil, false
+}
+
 // makeRoom needs the lock.
 func (f *finder) makeRoom() {
 	if len(f.plans) < maxPlans {

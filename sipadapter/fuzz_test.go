@@ -36,9 +36,7 @@ func FuzzReceive(f *testing.F) {
 		a.receive(raw, o)
 		a.receive(raw, o)
 		key, _ := parseBranch(branch)
-		if tx := a.table.find(key, request.Method); tx != nil {
-			a.table.fail(tx, result{err: errEnding})
-		}
+		a.table.fail(key, request.Method, result{err: errEnding})
 		if n := len(outcomes); n != 1 {
 			t.Fatalf("%d outcomes", n)
 		}
@@ -80,9 +78,7 @@ func FuzzInvite(f *testing.F) {
 		w.call.Cancel()
 		a.receive(raw, o)
 		for _, method := range []string{"INVITE", "CANCEL"} {
-			if tx := a.table.find(key, method); tx != nil {
-				a.table.fail(tx, result{err: errEnding})
-			}
+			a.table.fail(key, method, result{err: errEnding})
 		}
 		if w.text() == "" {
 			t.Fatal("nothing was reported")

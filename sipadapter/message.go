@@ -36,6 +36,10 @@ type message struct {
 	phrase         string // the reason phrase as received
 	fields         []field
 	body           []byte
+	// plain is set when all bytes are visible ASCII or blanks.
+	plain bool
+	// bare is set when it has no header that only a few responses to a REGISTER have.
+	bare bool
 	// faulty is set when a request must be answered 400: something in it is
 	// wrong, yet there is enough to send an answer.
 	faulty bool
@@ -44,6 +48,9 @@ type message struct {
 // field is one header line: a canonical name in lower case, its value, unfolded
 // and trimmed, and the name as written.
 type field struct{ name, value, written string }
+
+// isFieldValue is challenge.IsFieldValue for a part of the message.
+func (m *message) isFieldValue(s string) bool { return m.plain || challenge.IsFieldValue(s) }
 
 // all walks the values of one header in wire order.
 func (m *message) all(name string) iter.Seq[string] {

@@ -64,6 +64,12 @@ type Options struct {
 	// SocketBuffer is asked of the system for each UDP socket, in bytes. Zero:
 	// 4 MiB; negative: the system's default.
 	SocketBuffer int
+	// Collect keeps a usual REGISTER that goes by UDP until Flush is called, or 64
+	// have come together, and sends them in one system call, on Linux. Only what Send
+	// writes before it returns is kept, so who calls Send calls Flush when there is
+	// nothing more to send for now. If nobody does, they leave with their first
+	// retransmission.
+	Collect bool
 
 	// AllowSources are addresses from which responses are accepted, on any
 	// port, although the request went elsewhere: the second address of a

@@ -32,16 +32,18 @@ func (a *Adapter) receive(raw []byte, o origin) {
 // order of what each check costs, whatever was not sent by the server that was
 // asked (RFC 3261 §18.1.2, §17.1.3). A stray costs a search and a hash.
 func (a *Adapter) receiveResponse(raw []byte, o origin) {
-	var tx *transaction
+	var key branchKey
+	var method string
 	known := func(k branchKey) (known bool) {
-		tx, known = a.table.known(k)
+		key = k
+		method, known = a.table.known(k)
 		return known
 	}
 	if !findBranch(raw, known) {
 		a.drop(dropUnmatched)
 		return
 	}
-	if tx != nil && tx.method == "REGISTER" && !a.seams.plain && a.receiveScanned(raw, tx, o) {
+	if method == "REGISTER" && !a.seams.plain && a.receiveScanned(raw, key, o) {
 		return
 	}
 	m, err := a.parseResponse(raw, o.stream != nil)
@@ -53,90 +55,112 @@ func (a *Adapter) receiveResponse(raw []byte, o origin) {
 		a.drop(dropMalformed)
 		return
 	}
-	tx, reason := a.match(m, o)
-	a.deliver(tx, reason, m, o)
-}
-
-// receiveScanned takes a response that scan can read, to the REGISTER whose
-// branch stands in it. It returns false when that is not enough.
-func (a *Adapter) receiveScanned(raw []byte, tx *transaction, o origin) bool {
-	m := scanned.Get().(*message)
-	defer scanned.Put(m)
-	if !m.scan(string(raw), o.stream != nil) {
-		return false
-	}
-	reason := ""
-	if tx.text == nil || m.status < 100 || m.status > 699 || !tx.wire.answeredBy(o) || !tx.text.echo().in(m) {
-		tx, reason = a.match(m, o)
-	}
-	// The report about any other request may be made later, when m is used again.
-	if tx != nil && tx.method != "REGISTER" {
-		return false
-	}
-	a.deliver(tx, reason, m, o)
-	return true
-}
-
-// deliver gives a response to its transaction, unless there is a reason to drop
-// it.
-func (a *Adapter) deliver(tx *transaction, reason string, m *message, o origin) {
-	if reason == dropRepeated {
-		a.stats.received.Add(1)
-		a.counters.ResponseReceived("REGISTER", m.status)
-	}
+	c, reason := claimOf(m)
 	if reason != "" {
 		a.drop(reason)
 		return
 	}
-	a.stats.received.Add(1)
-	a.counters.ResponseReceived(tx.method, m.status)
-	due, repeated := a.table.respond(tx, result{response: m, from: o.from})
-	if repeated {
-		a.drop(dropRepeated)
+	due, reason := a.table.respond(c.key, c.method, result{response: m, from: o.from}, o.readAt(),
+		func(tx *transaction) string { return a.differs(tx, c, m, o) })
+	a.deliver(c.method, m.status, due, reason)
+}
+
+// elsewhere is the reason why a response is not taken by the transaction whose
+// branch stands in it first.
+const elsewhere = "elsewhere"
+
+// receiveScanned takes a response that scan can read, to the REGISTER whose
+// branch stands in it. It returns false when that is not enough.
+func (a *Adapter) receiveScanned(raw []byte, key branchKey, o origin) bool {
+	m := scanned.Get().(*message)
+	defer m.release()
+	if !m.scan(raw, o.stream != nil) || m.status < 100 || m.status > 699 {
+		return false
+	}
+	due, reason := a.table.respond(key, "REGISTER", result{response: m, from: o.from}, o.readAt(), func(tx *transaction) string {
+		if tx.text != nil && tx.wire.answeredBy(o) && tx.text.echoed(m) {
+			return ""
+		}
+		c, reason := claimOf(m)
+		switch {
+		case reason != "":
+			return reason
+		case c.key != key || c.method != "REGISTER":
+			return elsewhere
+		}
+		return a.differs(tx, c, m, o)
+	})
+	if reason == elsewhere {
+		return false
+	}
+	a.deliver("REGISTER", m.status, due, reason)
+	return true
+}
+
+// deliver counts a response and pays what is due for it.
+func (a *Adapter) deliver(method string, status int, due owed, reason string) {
+	if reason == "" || reason == dropRepeated {
+		a.stats.received.Add(1)
+		a.counters.ResponseReceived(method, status)
+	}
+	if reason != "" {
+		a.drop(reason)
 	}
 	if due.ack != nil {
-		a.sendACK(tx, due.ack, repeated)
+		a.sendACK(due.invite, due.ack, reason == dropRepeated)
 	}
 	due.pay()
 }
 
-// match finds the transaction of a response, or the reason to drop it.
-func (a *Adapter) match(m *message, o origin) (*transaction, string) {
+// claim is what a response says about the transaction that it belongs to.
+type claim struct {
+	key    branchKey
+	via    via
+	method string // empty when the CSeq is malformed
+	number uint32
+}
+
+// claimOf reads it, or gives the reason to drop the response.
+func claimOf(m *message) (c claim, reason string) {
 	if m.status < 100 || m.status > 699 {
-		return nil, dropStatus
+		return c, dropStatus
 	}
 	value, single := m.one("via")
 	if !single {
-		return nil, dropVia // GEN-14
+		return c, dropVia // GEN-14
 	}
 	v, rest, ok := parseVia(value)
 	if !ok || rest != "" {
-		return nil, dropVia
+		return c, dropVia
 	}
 	branch, _ := parameter(v.params, "branch")
 	key, ok := parseBranch(branch)
 	if !ok {
-		return nil, dropUnmatched
+		return c, dropUnmatched
 	}
-	number, method, ok := m.cseq()
-	tx := a.table.find(key, method)
+	c = claim{key: key, via: v}
+	if number, method, ok := m.cseq(); ok {
+		c.number, c.method = number, method
+	}
+	return c, ""
+}
+
+// differs gives the reason why a response is not one to the transaction that it
+// claims. It needs the lock of the shard.
+func (a *Adapter) differs(tx *transaction, c claim, m *message, o origin) string {
 	switch {
-	case tx == nil && ok && method == "REGISTER" && a.table.over(key):
-		return nil, dropRepeated
-	case tx == nil:
-		return nil, dropUnmatched
-	case !ok:
-		return nil, dropMalformed
-	case method != tx.method:
-		return nil, dropUnmatched // TRX-08
-	case !v.sentBy(tx.sentBy):
-		return nil, dropVia // GEN-13
+	case c.method == "":
+		return dropMalformed
+	case c.method != tx.method:
+		return dropUnmatched // TRX-08
+	case !c.via.sentBy(tx.sentBy):
+		return dropVia // GEN-13
 	case !tx.wire.answeredBy(o) && !a.allowed[o.from.Addr().WithZone("")]:
-		return nil, dropSource // S-04
-	case number != tx.cseq:
-		return nil, dropIdentity
+		return dropSource // S-04
+	case c.number != tx.cseq:
+		return dropIdentity
 	}
-	return tx, tx.identify(m)
+	return tx.identify(m)
 }
 
 // identify checks what RFC 3261 §8.2.6.2 makes a server copy: each of these

@@ -3,6 +3,7 @@ package sipadapter
 import (
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/sipmuster/muster/messages"
 )
@@ -83,7 +84,7 @@ func areUsual(mutations []*messages.HeaderMutation) bool {
 		case name != "Authorization" && name != "Proxy-Authorization",
 			m.GetOp() != messages.Op_SET && m.GetOp() != messages.Op_ADD,
 			m.GetOp() == messages.Op_SET && i > 0 && mutations[0].GetName() == name,
-			!isMade(value, inValue) || value[0] == ' ' || value[len(value)-1] == ' ':
+			!isPlain(value) || value[0] == ' ' || value[len(value)-1] == ' ':
 			return false
 		}
 	}
@@ -96,12 +97,10 @@ const (
 	inCallID             // visible, and no comma
 	inURI                // visible, and nothing that ends a URI
 	inUser               // needs no escape in the user part of a URI
-	inValue              // visible or blank
 )
 
 var usualBytes = func() (t [256]uint8) {
 	for c := byte(' '); c <= '~'; c++ {
-		t[c] |= inValue
 		if c != ' ' && c != ',' {
 			t[c] |= inCallID
 		}
@@ -128,6 +127,11 @@ func isMade(s string, class uint8) bool {
 	return s != ""
 }
 
+// isPlain tells whether s is not empty and made of visible ASCII and blanks.
+func isPlain(s string) bool {
+	return s != "" && plainLength(unsafe.Slice(unsafe.StringData(s), len(s))) == len(s)
+}
+
 // isPlainURI takes a sip URI that can stand between angle brackets and in a
 // Request-Line.
 func isPlainURI(s string) bool {
@@ -138,7 +142,7 @@ func isPlainURI(s string) bool {
 type registration struct {
 	*messages.SIPRequest
 	route     string // the value of its Route line, if it has one
-	contact   string // our Contact URI
+	host      string // of our Contact URI, and what follows it
 	userAgent string
 }
 
@@ -152,8 +156,8 @@ func (r registration) appendTo(b []byte, over transport, sentBy hostPort, k bran
 	b = append(append(append(b, "Max-Forwards: "+maxForwards+"\r\nFrom: <"...), r.From...), ">;tag="...)
 	b = append(append(append(b, r.FromTag...), "\r\nTo: <"...), r.To...)
 	b = append(append(append(b, ">\r\nCall-ID: "...), r.CallID...), "\r\nCSeq: "...)
-	b = append(strconv.AppendUint(b, uint64(r.CSeq), 10), " REGISTER\r\nContact: <"...)
-	b = append(append(b, r.contact...), '>')
+	b = append(strconv.AppendUint(b, uint64(r.CSeq), 10), " REGISTER\r\nContact: <sip:"...)
+	b = append(append(append(append(b, r.ContactUser...), '@'), r.host...), '>')
 	if r.Expires >= 0 {
 		expires := min(r.Expires, 1<<32-1)
 		b = strconv.AppendInt(append(b, ";expires="...), expires, 10)

@@ -68,11 +68,7 @@ func TestReportsInOrder(t *testing.T) {
 				})
 			}
 			if round%4 == 3 {
-				wg.Go(func() {
-					if tx := a.table.find(key, "INVITE"); tx != nil {
-						a.table.fail(tx, result{err: errEnding})
-					}
-				})
+				wg.Go(func() { a.table.fail(key, "INVITE", result{err: errEnding}) })
 			}
 			wg.Wait()
 			synctest.Wait()

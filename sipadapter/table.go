@@ -11,7 +11,10 @@ const shardCount = 64
 // packets are for what leaves as soon as it is written.
 var packets = sync.Pool{New: func() any { b := make([]byte, 0, maxDatagram); return &b }}
 
-// table holds the client transactions (RFC 3261 §17.1.3).
+// table holds the client transactions (RFC 3261 §17.1.3). While one is in the table,
+// only who has the lock of its shard may touch it; then it is its taker's, who may
+// use it again for another request. Everybody else has nothing but its branch, which
+// is never drawn twice.
 type table struct {
 	shards [shardCount]shard
 	// retransmitted counts.
@@ -52,47 +55,40 @@ func (s *shard) of(method string) map[branchKey]*transaction {
 	return s.live
 }
 
-// known tells whether a branch is in use, and by which transaction if that is no
-// CANCEL.
-func (t *table) known(k branchKey) (tx *transaction, known bool) {
+// known tells whether a branch is in use, and for which method if a transaction
+// other than a CANCEL waits for a response.
+func (t *table) known(k branchKey) (method string, known bool) {
 	s := t.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	tx = s.live[k]
-	return tx, tx != nil || s.cancels[k] != nil || s.completed.has(k)
-}
-
-// over tells whether a branch is that of a REGISTER whose final response came,
-// and Timer K runs.
-func (t *table) over(k branchKey) bool {
-	s := t.shard(k)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.completed.has(k)
-}
-
-func (t *table) find(k branchKey, method string) *transaction {
-	s := t.shard(k)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.of(method)[k]
+	if tx := s.live[k]; tx != nil {
+		return tx.method, true
+	}
+	return "", s.cancels[k] != nil || s.completed.has(k)
 }
 
 // start enters the transaction and sends its request. It is entered first, so
 // that not even the fastest answer finds it missing.
 func (t *table) start(tx *transaction, now time.Time) {
+	k, method, wire, collect := tx.key, tx.method, tx.wire, tx.collect // it may be over before send returns
 	packet := tx.packet
 	if packet == nil {
 		buf := packets.Get().(*[]byte)
-		defer packets.Put(buf)
+		defer func() {
+			clear(*buf)
+			packets.Put(buf)
+		}()
 		*buf = tx.text.appendTo((*buf)[:0])
 		packet = *buf
 	}
 	if !t.enter(tx, now) {
 		return
 	}
-	if err := tx.wire.send(packet); err != nil {
-		t.fail(tx, result{err: err, unsent: true})
+	if u, ok := wire.(udpWire); ok && collect && u.socket.out.post(packet, u.to, k) {
+		return
+	}
+	if err := wire.send(packet); err != nil {
+		t.fail(k, method, result{err: err, unsent: true})
 	}
 }
 
@@ -123,15 +119,21 @@ func (t *table) enter(tx *transaction, now time.Time) bool {
 	return fault == nil
 }
 
-// respond feeds a response that was found to belong to tx. It returns what is
-// owed, and whether the response was a repeat.
-func (t *table) respond(tx *transaction, r result) (o owed, repeated bool) {
-	s := t.shard(tx.key)
-	now := time.Now()
+// respond feeds a response to its transaction, if differs finds no reason to drop
+// it. It returns what is owed, and the reason why the response is of no further use.
+func (t *table) respond(k branchKey, method string, r result, now time.Time, differs func(tx *transaction) string) (o owed, reason string) {
+	s := t.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !tx.entered {
-		return owed{}, true
+	tx := s.of(method)[k]
+	switch {
+	case tx == nil && method == "REGISTER" && s.completed.has(k):
+		return owed{}, dropRepeated
+	case tx == nil:
+		return owed{}, dropUnmatched
+	}
+	if reason := differs(tx); reason != "" {
+		return owed{}, reason
 	}
 	tx.heard = true
 	act, next := tx.machine.response(now, r.response.status)
@@ -140,7 +142,7 @@ func (t *table) respond(tx *transaction, r result) (o owed, repeated bool) {
 		tx.packet, tx.resent = nil, nil // from here on it is not sent again
 	}
 	if act&actAck != 0 {
-		o.ack = tx.inviting.ackOf(r.response)
+		o.ack, o.invite = tx.inviting.ackOf(r.response), tx
 	}
 	if act&(actDeliver|actRemove) == actDeliver && tx.method == "REGISTER" {
 		s.take(tx)
@@ -149,7 +151,10 @@ func (t *table) respond(tx *transaction, r result) (o owed, repeated bool) {
 		t.reschedule(s, tx, act, next)
 	}
 	s.arm(now)
-	return o, act&actAbsorb != 0
+	if act&actAbsorb != 0 {
+		reason = dropRepeated
+	}
+	return o, reason
 }
 
 // cancel tells whether the CANCEL of an INVITE may leave, and if so ends the
@@ -184,11 +189,14 @@ func (t *table) reschedule(s *shard, tx *transaction, act action, next time.Time
 	}
 }
 
-// fail ends tx by a transport error, unless it is over already.
-func (t *table) fail(tx *transaction, r result) {
-	s := t.shard(tx.key)
+// fail ends a transaction by a transport error, unless it is over already.
+func (t *table) fail(k branchKey, method string, r result) {
+	s := t.shard(k)
+	var o owed
 	s.mu.Lock()
-	o := s.remove(tx, r)
+	if tx := s.of(method)[k]; tx != nil {
+		o = s.remove(tx, r)
+	}
 	s.mu.Unlock()
 	o.pay()
 }
@@ -270,7 +278,9 @@ func (s *shard) arm(now time.Time) {
 // fire runs what is due and then, without the lock, does what it asked for.
 func (t *table) fire(s *shard) {
 	type resend struct {
-		tx     *transaction
+		key    branchKey
+		method string
+		wire   wire
 		packet []byte
 		resent func()
 	}
@@ -288,7 +298,7 @@ func (t *table) fire(s *shard) {
 			if packet == nil { // under the lock, while the request must not change
 				packet = tx.text.appendTo(make([]byte, 0, maxDatagram))
 			}
-			again = append(again, resend{tx, packet, tx.resent})
+			again = append(again, resend{tx.key, tx.method, tx.wire, packet, tx.resent})
 		}
 		if act&actTimeout != 0 {
 			over = append(over, tx.owe(result{heard: tx.heard}))
@@ -299,11 +309,11 @@ func (t *table) fire(s *shard) {
 	s.mu.Unlock()
 
 	for _, r := range again {
-		if err := r.tx.wire.send(r.packet); err != nil {
-			t.fail(r.tx, result{err: err})
+		if err := r.wire.send(r.packet); err != nil {
+			t.fail(r.key, r.method, result{err: err})
 			continue
 		}
-		t.retransmitted(r.tx.method)
+		t.retransmitted(r.method)
 		if r.resent != nil {
 			r.resent()
 		}

@@ -3,6 +3,7 @@ package sipadapter
 import (
 	"errors"
 	"net/netip"
+	"time"
 )
 
 var (
@@ -30,10 +31,18 @@ type origin struct {
 	from   netip.AddrPort
 	socket *udpSocket // one of the two
 	stream *stream
+	at     time.Time // when it was read; zero: just now
 }
 
-// transaction is one request on its way to one address. The identity never
-// changes; the rest belongs to its shard's lock.
+func (o origin) readAt() time.Time {
+	if o.at.IsZero() {
+		return time.Now()
+	}
+	return o.at
+}
+
+// transaction is one request on its way to one address. Who may touch it is the
+// table's rule.
 type transaction struct {
 	key      branchKey
 	method   string
@@ -47,6 +56,7 @@ type transaction struct {
 	machine machine
 	packet  []byte
 	text    text     // instead of packet
+	collect bool     // the text may wait for Adapter.Flush
 	resent  func()   // called for each retransmission, may be nil
 	report  reporter // nil when nothing more is reported
 	heard   bool     // a response arrived
@@ -59,7 +69,9 @@ type transaction struct {
 // of it is kept meanwhile.
 type text interface {
 	appendTo(b []byte) []byte
-	echo() echo
+	// echoed tells whether a response has what a server copies of the request.
+	// False means only that one has to look closer.
+	echoed(m *message) bool
 }
 
 // reporter is told how a transaction ended.
@@ -110,7 +122,8 @@ type owed struct {
 	report reporter
 	result result
 	calls  *sequence // instead of report
-	ack    []byte    // is sent first
+	ack    []byte    // is sent first, for invite
+	invite *transaction
 }
 
 // owe takes the report that r makes due, if it makes any. It needs the lock of

@@ -165,7 +165,7 @@ func (t *table) size() int {
 		s := &t.shards[i]
 		s.mu.Lock()
 		s.completed.expire(time.Now())
-		n += len(s.live) + len(s.cancels) + len(s.completed.branches)
+		n += len(s.live) + len(s.cancels) + len(s.completed.queue) - s.completed.first
 		s.mu.Unlock()
 	}
 	return n

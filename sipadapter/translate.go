@@ -23,14 +23,32 @@ const (
 // Contact URI of the request. Every number is range-checked, and what is malformed
 // counts as absent (S-33).
 func translate(m *message, ours string) *messages.SIPResponse {
-	out := &messages.SIPResponse{Status: m.status, Phrase: shownPhrase(m), RetryAfter: -1}
-	out.Challenges = challenges(m)
+	var out *messages.SIPResponse
 	switch {
 	case m.status >= 200 && m.status < 300:
-		bindings(m, ours, out)
-		out.ServiceRoute = serviceRoute(m)
-	case m.status >= 300 && m.status < 400:
+		with := &withContact{}
+		out = &with.SIPResponse
+		bindings(m, ours, out, with.first[:0])
+		out.Challenges = challenges(m, nil)
+	default:
+		with := &withChallenge{}
+		out = &with.SIPResponse
+		out.Challenges = challenges(m, with)
+	}
+	if m.status >= 300 && m.status < 400 {
 		out.Redirects = redirects(m)
+	}
+	out.Status, out.Phrase, out.RetryAfter = m.status, shownPhrase(m), -1
+	if !m.bare {
+		rarities(m, out)
+	}
+	return out
+}
+
+// rarities fills in what only a few responses have.
+func rarities(m *message, out *messages.SIPResponse) {
+	if m.status >= 200 && m.status < 300 {
+		out.ServiceRoute = serviceRoute(m)
 	}
 	if value, ok := m.one("min-expires"); ok {
 		n, _ := parseDigits(trim(value), math.MaxUint32)
@@ -41,13 +59,26 @@ func translate(m *message, ours string) *messages.SIPResponse {
 	}
 	out.Unsupported = optionTags(m, "unsupported")
 	out.AuthInfo = authInfo(m)
-	return out
 }
+
+// withContact and withChallenge are responses in one piece with what most of them
+// have one of.
+type (
+	withContact struct {
+		messages.SIPResponse
+		first [1]messages.ContactBinding
+	}
+	withChallenge struct {
+		messages.SIPResponse
+		first [1]*messages.RecordedChallenge
+		value messages.RecordedChallenge
+	}
+)
 
 // shownPhrase is empty when the phrase is too long to be read or cannot be shown
 // as it is.
 func shownPhrase(m *message) string {
-	if len(m.phrase) > maxPhrase || !challenge.IsFieldValue(m.phrase) {
+	if len(m.phrase) > maxPhrase || !m.isFieldValue(m.phrase) {
 		return ""
 	}
 	return trim(m.phrase)
@@ -55,10 +86,12 @@ func shownPhrase(m *message) string {
 
 // challenges are in wire order, each as it stood there: whether one is broken
 // is not decided here (CHA-20, CHA-21). A control byte, which sipgo accepts
-// inside quotes, could come back in an answer and is not passed on (S-52).
-func challenges(m *message) []*messages.RecordedChallenge {
+// inside quotes, could come back in an answer and is not passed on (S-52). with,
+// which may be nil, has room for the first.
+func challenges(m *message, with *withChallenge) []*messages.RecordedChallenge {
 	var out []*messages.RecordedChallenge
-	for _, f := range m.fields {
+	for i := range m.fields {
+		f := &m.fields[i]
 		var space messages.Space
 		switch f.name {
 		case "www-authenticate":
@@ -68,14 +101,55 @@ func challenges(m *message) []*messages.RecordedChallenge {
 		default:
 			continue
 		}
-		for _, raw := range challenge.Split(f.value) {
-			if len(out) < maxChallenges && len(raw) <= maxChallengeSize && challenge.IsFieldValue(raw) {
+		whole := [1]string{f.value}
+		list := whole[:]
+		if !isOneChallenge(f.value) {
+			list = challenge.Split(f.value)
+		}
+		for _, raw := range list {
+			switch {
+			case len(out) == maxChallenges || len(raw) > maxChallengeSize || !m.isFieldValue(raw):
+			case out == nil && with != nil:
+				with.value.Space, with.value.Raw = space, raw
+				with.first[0] = &with.value
+				out = with.first[:]
+			default:
 				out = append(out, &messages.RecordedChallenge{Space: space, Raw: raw})
 			}
 		}
 	}
 	return out
 }
+
+// isOneChallenge tells whether a value is nothing but one challenge: behind each
+// comma outside of quotes comes a parameter. False means only that challenge.Split
+// has to look.
+func isOneChallenge(value string) bool {
+	if value == "" || len(value) > maxChallengeSize || !isVisible(value[0]) || !isVisible(value[len(value)-1]) {
+		return false
+	}
+	for i := 0; i < len(value); i++ {
+		switch value[i] {
+		case '\\':
+			return false
+		case '"':
+			n := strings.IndexByte(value[i+1:], '"')
+			if n < 0 || strings.IndexByte(value[i+1:i+1+n], '\\') >= 0 {
+				return false
+			}
+			i += n + 1
+		case ',':
+			rest := strings.TrimLeft(value[i+1:], " ")
+			if n := challenge.TokenLength(rest); n == 0 || n == len(rest) || rest[n] != '=' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// isVisible tells the bytes that challenge.Split keeps at the ends.
+func isVisible(c byte) bool { return c > ' ' && c != ',' }
 
 // retryAfter reads delta-seconds with an optional comment and parameters (RFC
 // 3261 §20.33): "120 (I'm in a meeting);duration=60". It is negative when

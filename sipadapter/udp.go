@@ -22,6 +22,7 @@ type udpSocket struct {
 	a     *Adapter
 	conn  packetConn
 	local netip.AddrPort
+	out   *outbox // nil unless requests are collected
 }
 
 // arrival is one datagram, valid until the next read.
@@ -67,8 +68,9 @@ func (u *udpSocket) read() {
 			continue
 		}
 		pause = 5 * time.Millisecond
+		at := time.Now()
 		for _, p := range packets {
-			u.a.receive(p.data, origin{from: unmap(p.from), socket: u})
+			u.a.receive(p.data, origin{from: unmap(p.from), socket: u, at: at})
 		}
 	}
 }
@@ -85,6 +87,19 @@ func (u *udpSocket) write(packet []byte, to netip.AddrPort) error {
 		return nil
 	}
 	return err
+}
+
+// maxCollected is how many requests leave without waiting for Flush.
+const maxCollected = 64
+
+// Flush sends what Options.Collect has collected. It may be called at any time, from
+// any goroutine.
+func (a *Adapter) Flush() {
+	if a.opts.Collect && a.state.Load() == stateRunning {
+		for _, u := range a.sockets {
+			u.out.flush()
+		}
+	}
 }
 
 // udpWire is an address as reached from a socket.
