@@ -17,7 +17,12 @@ func (s Space) CredentialsHeader() string {
 // replaces what the request carries, the others are lines of their own:
 // credentials are never joined by commas (RFC 3261 §20.7, §20.28).
 func (x *AuthAnswer) AddCredentials(c *Challenge, value string) {
-	m := &HeaderMutation{Op: Op_SET, Name: c.GetSpace().CredentialsHeader(), Value: value}
+	x.AddMutation(c, &HeaderMutation{Value: value})
+}
+
+// AddMutation is AddCredentials for a mutation that has its value already.
+func (x *AuthAnswer) AddMutation(c *Challenge, m *HeaderMutation) {
+	m.Op, m.Name = Op_SET, c.GetSpace().CredentialsHeader()
 	for _, before := range x.GetMutations() {
 		if before.GetName() == m.Name {
 			m.Op = Op_ADD

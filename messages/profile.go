@@ -69,40 +69,6 @@ func NewProfileEvent(body any) *ProfileEvent {
 	panic(fmt.Sprintf("messages: %T is not a profile event", body))
 }
 
-// NewAttemptStarted returns an event and its body, which is to be filled in:
-// one piece of memory for what every registration records.
-func NewAttemptStarted() (*ProfileEvent, *AttemptStarted) {
-	room := new(struct {
-		event  ProfileEvent
-		choice ProfileEvent_AttemptStarted
-		body   AttemptStarted
-	})
-	room.choice.AttemptStarted, room.event.Event = &room.body, &room.choice
-	return &room.event, &room.body
-}
-
-// NewChallengeReceived is the like of NewAttemptStarted.
-func NewChallengeReceived() (*ProfileEvent, *ChallengeReceived) {
-	room := new(struct {
-		event  ProfileEvent
-		choice ProfileEvent_ChallengeReceived
-		body   ChallengeReceived
-	})
-	room.choice.ChallengeReceived, room.event.Event = &room.body, &room.choice
-	return &room.event, &room.body
-}
-
-// NewBindingGranted is the like of NewAttemptStarted.
-func NewBindingGranted() (*ProfileEvent, *BindingGranted) {
-	room := new(struct {
-		event  ProfileEvent
-		choice ProfileEvent_BindingGranted
-		body   BindingGranted
-	})
-	room.choice.BindingGranted, room.event.Event = &room.body, &room.choice
-	return &room.event, &room.body
-}
-
 // NewNonceCounts returns n empty counts; the usual one is one piece of memory.
 func NewNonceCounts(n int) []*NonceCount {
 	if n == 1 {

@@ -1,6 +1,9 @@
 package challenge
 
-import "unicode/utf8"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // The grammar that challenges, answers and the rest of a SIP header share (RFC
 // 3261 §25.1).
@@ -33,6 +36,9 @@ var tokenBytes = func() (table [256]bool) {
 // a quoted string: UTF-8 and no control byte but HTAB, so no folding either
 // (S-51, S-52).
 func IsFieldValue(s string) bool {
+	if isPrintable(s) {
+		return true
+	}
 	ascii := true
 	for i := range len(s) {
 		c := s[i]
@@ -47,6 +53,10 @@ func IsFieldValue(s string) bool {
 // AppendQuoted appends a quoted string (DIG-09).
 func AppendQuoted(b []byte, s string) []byte {
 	b = append(b, '"')
+	if strings.IndexByte(s, '"') < 0 && strings.IndexByte(s, '\\') < 0 {
+		b = append(b, s...)
+		return append(b, '"')
+	}
 	for i := range len(s) {
 		if s[i] == '"' || s[i] == '\\' {
 			b = append(b, '\\')

@@ -145,15 +145,16 @@ func refused(known *Realm, offers []offer, lead *offer) bool {
 }
 
 // admit says of each challenge why it is not answered, if so, and appends the
-// others to offers.
+// others to offers. Where there is nothing to say the challenges are recorded as
+// they were received.
 func admit(offers []offer, p *Policy, s State, received []*messages.RecordedChallenge) ([]*messages.RecordedChallenge, []offer) {
-	received = received[:min(len(received), maxChallenges)]
-	out := recordedRoom(len(received))
+	n := min(len(received), maxChallenges)
+	out := recorded{list: received[:n:n]}
 	size := 0
-	for i, c := range received {
-		var room paramRoom
+	for i, c := range out.list {
+		var room ParamRoom
 		reason := messages.ReasonChallengeUnsupported // CHA-21, CHA-29
-		scheme, params, err := parseInto(room[:0], c.GetRaw())
+		scheme, params, err := ParseInto(room[:0], c.GetRaw())
 		parsed := Parsed{scheme, params}
 		if err == nil {
 			reason = inadmissible(p, s, c.GetSpace(), parsed)
@@ -163,23 +164,23 @@ func admit(offers []offer, p *Policy, s State, received []*messages.RecordedChal
 				reason = messages.ReasonChallengeUnsupported
 			}
 		}
-		out[i].Space, out[i].Raw, out[i].Ignored = c.GetSpace(), c.GetRaw(), string(reason)
+		out.ignore(i, reason)
 		if reason == "" {
 			o := offerOf(c.GetSpace(), parsed, c.GetRaw())
 			o.place = i
 			offers = append(offers, o)
 		}
 	}
-	if p.AllowDowngrade {
-		return out, offers
+	if !p.AllowDowngrade {
+		offers = withoutDowngrades(s, &out, offers)
 	}
-	return out, withoutDowngrades(s, out, offers)
+	return out.list, offers
 }
 
 // withoutDowngrades removes an offer weaker than what was accepted before, and
 // records why (S-11). It is judged over all offers of the realm: order is not
 // protected, presence is not either, but the strongest is remembered.
-func withoutDowngrades(s State, recorded []*messages.RecordedChallenge, offers []offer) []offer {
+func withoutDowngrades(s State, out *recorded, offers []offer) []offer {
 	weak := func(o *offer) bool {
 		i := s.find(o.space, o.realm)
 		return i >= 0 && sumUp(offers, o).strongest < s.Realms[i].Strongest
@@ -187,32 +188,37 @@ func withoutDowngrades(s State, recorded []*messages.RecordedChallenge, offers [
 	found := false
 	for i := range offers {
 		if weak(&offers[i]) {
-			recorded[offers[i].place].Ignored = string(messages.ReasonDowngrade)
+			out.ignore(offers[i].place, messages.ReasonDowngrade)
 			found = true
 		}
 	}
 	if !found {
 		return offers
 	}
-	return slices.DeleteFunc(offers, func(o offer) bool { return recorded[o.place].GetIgnored() != "" })
+	return slices.DeleteFunc(offers, func(o offer) bool { return out.list[o.place].GetIgnored() != "" })
 }
 
-// recordedRoom returns n empty challenges; the usual one takes one piece of
-// memory.
-func recordedRoom(n int) []*messages.RecordedChallenge {
-	if n == 1 {
-		room := new(struct {
-			list [1]*messages.RecordedChallenge
-			only messages.RecordedChallenge
-		})
-		room.list[0] = &room.only
-		return room.list[:]
+// recorded is a list of challenges in the making. They are copied when one of
+// them changes.
+type recorded struct {
+	list   []*messages.RecordedChallenge
+	copied bool
+}
+
+// ignore sets why challenge i is ignored; "" when it is not.
+func (r *recorded) ignore(i int, reason messages.Reason) {
+	if r.list[i].GetIgnored() == string(reason) {
+		return
 	}
-	list := make([]*messages.RecordedChallenge, n)
-	for i := range list {
-		list[i] = new(messages.RecordedChallenge)
+	if !r.copied {
+		r.copied = true
+		own := make([]*messages.RecordedChallenge, len(r.list))
+		for k, c := range r.list {
+			own[k] = &messages.RecordedChallenge{Space: c.GetSpace(), Raw: c.GetRaw(), Ignored: c.GetIgnored()}
+		}
+		r.list = own
 	}
-	return list
+	r.list[i].Ignored = string(reason)
 }
 
 func inadmissible(p *Policy, s State, space messages.Space, parsed Parsed) messages.Reason {
@@ -301,39 +307,83 @@ func asks(asked []*messages.RecordedChallenge, r *Realm) bool {
 // Questions returns the challenges that the authenticator is asked for a
 // request with these answers, numbered in order.
 func (s State) Questions(answers []*messages.NonceCount) []*messages.Challenge {
-	var out []*messages.Challenge
+	asked := s.Unparsed(answers)
+	parsed := asked[:0]
+	for _, q := range asked {
+		var room ParamRoom
+		scheme, list, err := ParseInto(room[:0], q.GetRaw())
+		if err != nil {
+			continue
+		}
+		q.Params = make(map[string]string, len(list))
+		for _, p := range list {
+			// The realm has a field of its own; of repeated ones the first counts.
+			if _, repeated := q.Params[p.Name]; !repeated && p.Name != "realm" {
+				q.Params[p.Name] = p.Value
+			}
+		}
+		q.Index, q.Scheme = uint32(len(parsed)), scheme
+		parsed = append(parsed, q)
+	}
+	return parsed
+}
+
+// Unparsed is Questions for the DigestActor, which takes the challenges apart
+// itself: they have neither scheme nor parameters.
+func (s State) Unparsed(answers []*messages.NonceCount) []*messages.Challenge {
+	count := 0
+	for _, a := range answers {
+		if i := s.find(a.GetSpace(), a.GetRealm()); i >= 0 {
+			count += len(s.Realms[i].Raws)
+		}
+	}
+	list := challengeRoom(count)
+	n := 0
 	for _, a := range answers {
 		i := s.find(a.GetSpace(), a.GetRealm())
 		if i < 0 {
 			continue
 		}
 		for _, raw := range s.Realms[i].Raws {
-			var room paramRoom
-			scheme, list, err := parseInto(room[:0], raw)
-			if err != nil {
-				continue
-			}
-			params := make(map[string]string, len(list))
-			for _, p := range list {
-				// The realm has a field of its own; of repeated ones the first counts.
-				if _, repeated := params[p.Name]; !repeated && p.Name != "realm" {
-					params[p.Name] = p.Value
-				}
-			}
-			out = append(out, &messages.Challenge{
-				Index: uint32(len(out)), Space: a.GetSpace(), Scheme: scheme, Realm: a.GetRealm(),
-				NonceCount: a.GetCount(), Params: params, Raw: raw,
-			})
+			q := list[n]
+			q.Index, q.Space, q.Realm, q.NonceCount, q.Raw = uint32(n), a.GetSpace(), a.GetRealm(), a.GetCount(), raw
+			n++
 		}
 	}
-	return out
+	return list
 }
 
-func strongest(raws []string) uint32 {
-	best := 0
+// challengeRoom returns n empty challenges; the usual one takes one piece of
+// memory.
+func challengeRoom(n int) []*messages.Challenge {
+	switch n {
+	case 0:
+		return nil
+	case 1:
+		room := new(struct {
+			list [1]*messages.Challenge
+			only messages.Challenge
+		})
+		room.list[0] = &room.only
+		return room.list[:]
+	}
+	list := make([]*messages.Challenge, n)
+	for i := range list {
+		list[i] = new(messages.Challenge)
+	}
+	return list
+}
+
+// strongest is the best Strength that is offered, or known if that is none
+// better.
+func strongest(raws []string, known uint32) uint32 {
+	best := int(known)
 	for _, raw := range raws {
-		var room paramRoom
-		scheme, params, err := parseInto(room[:0], raw)
+		if best > 0 && strings.IndexByte(raw, '-') < 0 {
+			continue // what is stronger than MD5 has a hyphen in its name
+		}
+		var room ParamRoom
+		scheme, params, err := ParseInto(room[:0], raw)
 		if parsed := (Parsed{scheme, params}); err == nil && parsed.IsDigest() {
 			best = max(best, Strength(parsed.Algorithm()))
 		}

@@ -271,8 +271,43 @@ func TestJudgeLooksAtEight(t *testing.T) {
 	if len(j.Recorded) != 8 || j.Recorded[7].GetRaw() != received[7].GetRaw() {
 		t.Errorf("%d are recorded, want the first 8", len(j.Recorded))
 	}
-	if j.Recorded[0] == received[0] {
-		t.Error("what was received is recorded itself, not a copy")
+}
+
+// TestJudgeLeavesWhatWasReceived: what is said of a challenge is said of a copy,
+// and what needs no word is recorded as it is.
+func TestJudgeLeavesWhatWasReceived(t *testing.T) {
+	received := []*messages.RecordedChallenge{ask(origin, "r1", "n"), ask(origin, "r2", "n")}
+	if j := Judge(Policy{}, State{}, received, nil, 0, false); j.Recorded[0] != received[0] || j.Recorded[1] != received[1] {
+		t.Error("a copy is recorded of what may be answered")
+	}
+	j := Judge(Policy{Realms: []string{"r1"}}, State{}, received, nil, 0, false)
+	if j.Recorded[1].GetIgnored() == "" || received[1].GetIgnored() != "" {
+		t.Errorf("ignored %q, and what was received %q", j.Recorded[1].GetIgnored(), received[1].GetIgnored())
+	}
+}
+
+// TestUnparsed holds what the DigestActor is asked against what an xSP is.
+func TestUnparsed(t *testing.T) {
+	s := State{}.Learned([]*messages.RecordedChallenge{ask(origin, "r1", "n"), ask(messages.Space_PROXY, "r2", "n"), ask(origin, "r1", "m")})
+	answers := []*messages.NonceCount{
+		{Space: messages.Space_PROXY, Realm: "r2", Count: 3}, {Space: origin, Realm: "r1", Count: 1}, {Space: origin, Realm: "r3"},
+	}
+	asked, unparsed := s.Questions(answers), s.Unparsed(answers)
+	if len(asked) != 3 || len(unparsed) != 3 {
+		t.Fatalf("%d and %d challenges", len(asked), len(unparsed))
+	}
+	for i, q := range asked {
+		parsed, err := Parse(unparsed[i].GetRaw())
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := unparsed[i]
+		if u.GetIndex() != q.GetIndex() || u.GetSpace() != q.GetSpace() || u.GetRealm() != q.GetRealm() || u.GetNonceCount() != q.GetNonceCount() {
+			t.Errorf("%v, want %v", u, q)
+		}
+		if u.GetParams() != nil || q.GetScheme() != parsed.Scheme || q.GetParams()["nonce"] != parsed.Nonce() || q.GetRealm() != parsed.Realm() {
+			t.Errorf("%v is not %s", q, u.GetRaw())
+		}
 	}
 }
 

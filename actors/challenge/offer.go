@@ -42,8 +42,8 @@ func appendOffers(offers []offer, received []*messages.RecordedChallenge) []offe
 		if c.GetIgnored() != "" {
 			continue
 		}
-		var room paramRoom
-		scheme, params, err := parseInto(room[:0], c.GetRaw())
+		var room ParamRoom
+		scheme, params, err := ParseInto(room[:0], c.GetRaw())
 		if err != nil {
 			continue
 		}

@@ -100,8 +100,8 @@ func beginsChallenge(s string) bool {
 // belong and none where they do) and strict in what would be ambiguous or
 // dangerous to echo (CHA-29, S-52).
 func Parse(raw string) (Parsed, error) {
-	var room paramRoom
-	scheme, params, err := parseInto(room[:0], raw)
+	var room ParamRoom
+	scheme, params, err := ParseInto(room[:0], raw)
 	if err != nil {
 		return Parsed{}, err
 	}
@@ -111,20 +111,21 @@ func Parse(raw string) (Parsed, error) {
 // NonceOf is the nonce of a challenge, or "" when it has none or does not
 // parse.
 func NonceOf(raw string) string {
-	var room paramRoom
-	scheme, params, err := parseInto(room[:0], raw)
+	var room ParamRoom
+	scheme, params, err := ParseInto(room[:0], raw)
 	if err != nil {
 		return ""
 	}
 	return Parsed{scheme, params}.Nonce()
 }
 
-// paramRoom is for the parameters of the usual challenge while it is looked
+// ParamRoom is for the parameters of the usual challenge while it is looked
 // at.
-type paramRoom [8]Param
+type ParamRoom [8]Param
 
-// parseInto is Parse with the parameters appended to room, which is empty.
-func parseInto(room []Param, raw string) (scheme string, params []Param, err error) {
+// ParseInto is Parse with the parameters appended to room, which is empty. The
+// result is in pieces so that a room on the stack stays there.
+func ParseInto(room []Param, raw string) (scheme string, params []Param, err error) {
 	if len(raw) > parseMaxBytes {
 		return "", nil, errTooLong
 	}
@@ -174,36 +175,43 @@ func isPrintable(s string) bool {
 }
 
 func parseParams(params []Param, s string) ([]Param, error) {
-	for {
-		for s = trimLeft(s); s != "" && s[0] == ','; s = trimLeft(s[1:]) {
-			continue // empty elements of the list (RFC 7230 §7)
+	escapes := strings.IndexByte(s, '\\') >= 0
+	for i := 0; ; {
+		for i < len(s) && (s[i] == ',' || isBlank(s[i])) {
+			i++ // empty elements of the list too (RFC 7230 §7)
 		}
-		if s == "" {
+		if i == len(s) {
 			return params, nil
 		}
 		if len(params) == parseMaxParams {
 			return nil, errParams
 		}
-		n := TokenLength(s)
-		if n == 0 {
+		start, capitals := i, false
+		for i < len(s) && tokenBytes[s[i]] {
+			capitals = capitals || s[i]-'A' <= 'Z'-'A'
+			i++
+		}
+		if i == start {
 			return nil, errName
 		}
-		name := s[:n]
-		s = trimLeft(s[n:])
-		if s == "" || s[0] != '=' {
+		name := s[start:i]
+		i = afterBlanks(s, i)
+		if i == len(s) || s[i] != '=' {
 			if !continuesQOP(params, name) {
 				return nil, errNoValue
 			}
 		} else {
-			param := Param{Name: strings.ToLower(name)}
-			var err error
-			if param.Value, param.Quoted, s, err = parseValue(trimLeft(s[1:])); err != nil {
+			if capitals {
+				name = strings.ToLower(name)
+			}
+			value, quoted, end, err := parseValue(s, afterBlanks(s, i+1), escapes)
+			if err != nil {
 				return nil, err
 			}
-			params = append(params, param)
-			s = trimLeft(s)
+			params = append(params, Param{Name: name, Value: value, Quoted: quoted})
+			i = afterBlanks(s, end)
 		}
-		if s != "" && s[0] != ',' {
+		if i < len(s) && s[i] != ',' {
 			return nil, errSeparator
 		}
 	}
@@ -223,47 +231,60 @@ func continuesQOP(params []Param, value string) bool {
 	return true
 }
 
-// parseValue reads a quoted string or everything up to the next comma or
-// blank, and returns what follows. Only a quoted string may be empty.
-func parseValue(s string) (value string, quoted bool, rest string, err error) {
-	if s == "" || s[0] != '"' {
-		n := 0
-		for n < len(s) && s[n] != ',' && s[n] != ' ' && s[n] != '\t' {
-			if s[n] == '"' {
-				return "", false, "", errQuotes
+// parseValue reads the quoted string at s[i:], or everything up to the next comma
+// or blank, and returns where it ends. Only a quoted string may be empty.
+// escapes tells whether there are backslashes in s.
+func parseValue(s string, i int, escapes bool) (value string, quoted bool, end int, err error) {
+	if i == len(s) || s[i] != '"' {
+		end = i
+		for end < len(s) && s[end] != ',' && !isBlank(s[end]) {
+			if s[end] == '"' {
+				return "", false, 0, errQuotes
 			}
-			n++
+			end++
 		}
-		if n == 0 || s[0] == '=' {
-			return "", false, "", errNoValue
+		if end == i || s[i] == '=' {
+			return "", false, 0, errNoValue
 		}
-		return s[:n], false, s[n:], nil
+		return s[i:end], false, end, nil
 	}
-	end := strings.IndexByte(s[1:], '"') + 1
-	if end == 0 {
-		return "", true, "", errQuotes
+	i++
+	if escapes {
+		value, end, err = unescape(s, i)
+		return value, true, end, err
 	}
-	if strings.IndexByte(s[1:end], '\\') < 0 {
-		return s[1:end], true, s[end+1:], nil
+	n := strings.IndexByte(s[i:], '"')
+	if n < 0 {
+		return "", true, 0, errQuotes
 	}
-	return unescape(s)
+	return s[i : i+n], true, i + n + 1, nil
 }
 
-// unescape reads a quoted string that has quoting backslashes.
-func unescape(s string) (value string, quoted bool, rest string, err error) {
+// unescape reads a quoted string that may have quoting backslashes.
+func unescape(s string, i int) (value string, end int, err error) {
 	var b []byte
-	for i := 1; i < len(s); i++ {
+	for start := i; i < len(s); i++ {
 		switch s[i] {
 		case '"':
-			return string(b), true, s[i+1:], nil
+			if b == nil {
+				return s[start:i], i + 1, nil
+			}
+			return string(b), i + 1, nil
 		case '\\':
+			if b == nil {
+				b = append(make([]byte, 0, len(s)-start), s[start:i]...)
+			}
 			if i++; i == len(s) {
-				return "", true, "", errQuotes
+				return "", 0, errQuotes
+			}
+			b = append(b, s[i])
+		default:
+			if b != nil {
+				b = append(b, s[i])
 			}
 		}
-		b = append(b, s[i])
 	}
-	return "", true, "", errQuotes
+	return "", 0, errQuotes
 }
 
 // validate checks what every challenge and what a Digest challenge must have
@@ -425,16 +446,19 @@ func isQOPValue(s string) bool {
 	return strings.EqualFold(s, "auth") || strings.EqualFold(s, "auth-int")
 }
 
-func trimLeft(s string) string {
-	for s != "" && (s[0] == ' ' || s[0] == '\t') {
-		s = s[1:]
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
+// afterBlanks is the index of the first byte from i on that is no blank.
+func afterBlanks(s string, i int) int {
+	for i < len(s) && isBlank(s[i]) {
+		i++
 	}
-	return s
+	return i
 }
 
 func trimBlanks(s string) string {
-	s = trimLeft(s)
-	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+	s = s[afterBlanks(s, 0):]
+	for s != "" && isBlank(s[len(s)-1]) {
 		s = s[:len(s)-1]
 	}
 	return s

@@ -189,3 +189,10 @@ func BenchmarkNonceOf(b *testing.B) {
 		}
 	}
 }
+
+func trimLeft(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	return s
+}

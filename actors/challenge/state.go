@@ -160,6 +160,7 @@ func (e *edit) learn(offers []offer, lead *offer) {
 	if i < 0 {
 		i = len(e.Realms)
 	}
+	raws := e.rawsFor(i, sumUp(offers, lead).count)
 	r := e.at(i)
 	r.Space, r.Name = lead.space, lead.realm
 	// A nonce that comes back keeps its count (CHA-18); any new one starts
@@ -167,7 +168,6 @@ func (e *edit) learn(offers []offer, lead *offer) {
 	if !sharesNonce(r.Raws, offers, lead) {
 		r.Count, r.Cached = 0, false
 	}
-	raws := make([]string, 0, sumUp(offers, lead).count)
 	for i := range offers {
 		if offers[i].sameRealm(lead) {
 			raws = append(raws, offers[i].raw)
@@ -176,12 +176,33 @@ func (e *edit) learn(offers []offer, lead *offer) {
 	r.Raws = raws
 }
 
+// rawsFor returns room for the challenges of realm i. One challenge of the only
+// realm is the usual state: it takes one piece of memory.
+func (e *edit) rawsFor(i, count int) []string {
+	if count > 1 || i > 0 || len(e.Realms) > 1 || e.copied {
+		return make([]string, 0, count)
+	}
+	room := new(struct {
+		realm [1]Realm
+		raw   [1]string
+	})
+	n := copy(room.realm[:], e.Realms)
+	e.Realms, e.copied = room.realm[:n], true
+	return room.raw[:0]
+}
+
 // Spent returns the state after a request with these nonce counts was
 // recorded.
 func (s State) Spent(counts []*messages.NonceCount) State {
 	e := edit{State: s}
 	e.spend(counts)
 	return e.State
+}
+
+// Spend is Spent in place, for a state that nobody else has yet.
+func (s *State) Spend(counts []*messages.NonceCount) {
+	e := edit{State: *s, copied: true}
+	e.spend(counts)
 }
 
 func (e *edit) spend(counts []*messages.NonceCount) {
@@ -236,7 +257,7 @@ func (s State) Accepted(counts []*messages.NonceCount) State {
 		}
 		r := &e.Realms[i]
 		e.set(i, r.Answered, true, true)
-		if best := strongest(r.Raws); best > r.Strongest {
+		if best := strongest(r.Raws, r.Strongest); best > r.Strongest {
 			e.at(i).Strongest = best
 		}
 	}

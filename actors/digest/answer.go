@@ -37,16 +37,26 @@ func Answer(q *messages.AuthChallenge, c Credential, cnonce CnonceSource) (*mess
 	}
 	// The usual answer has one of each, in one piece of memory.
 	first := new(struct {
-		answer   messages.AuthAnswer
-		answered [1]uint32
-		mutation [1]*messages.HeaderMutation
-		proof    [1]*messages.ExpectedProof
+		answer    messages.AuthAnswer
+		answered  [1]uint32
+		mutations [1]*messages.HeaderMutation
+		proofs    [1]*messages.ExpectedProof
+		mutation  messages.HeaderMutation
+		proof     messages.ExpectedProof
 	})
 	a := &first.answer
 	a.Ref = q.GetRef()
-	a.Answered, a.Mutations, a.Proofs = first.answered[:0], first.mutation[:0], first.proof[:0]
-	for _, o := range chosen {
-		answerOne(a, q, c, o, cnonce)
+	a.Answered, a.Mutations, a.Proofs = first.answered[:0], first.mutations[:0], first.proofs[:0]
+	m, proof := &first.mutation, &first.proof
+	for i := range chosen {
+		if m == nil {
+			m, proof = new(messages.HeaderMutation), new(messages.ExpectedProof)
+		}
+		if answerOne(m, proof, q, c, &chosen[i], cnonce) {
+			a.AddMutation(chosen[i].challenge, m)
+			a.Proofs = append(a.Proofs, proof)
+			m, proof = nil, nil
+		}
 	}
 	if len(a.Answered) == 0 {
 		return nil, refuse(messages.ReasonChallengeUnsupported)
@@ -56,46 +66,49 @@ func Answer(q *messages.AuthChallenge, c Credential, cnonce CnonceSource) (*mess
 
 func refuse(r messages.Reason) *messages.Refusal { return &messages.Refusal{Reason: string(r)} }
 
-// answerOne adds the answer to one challenge, unless the client nonce that it
-// is given cannot be sent.
-func answerOne(a *messages.AuthAnswer, q *messages.AuthChallenge, c Credential, o choice, cnonce CnonceSource) {
+// answerOne makes the header value that answers one challenge, and what proves
+// the server. It is false when the client nonce that it is given cannot be sent.
+func answerOne(m *messages.HeaderMutation, proof *messages.ExpectedProof, q *messages.AuthChallenge, c Credential, o *choice, cnonce CnonceSource) bool {
 	ch, h := o.challenge, o.algorithm.hash
 	x := Exchange{Method: q.GetMethod(), URI: q.GetRequestUri(), Nonce: o.nonce, QOP: o.qop}
-	proof := &messages.ExpectedProof{Space: ch.GetSpace()}
-	var count [8]byte
+	var count uint32
+	var nc [8]byte
 	if o.qop != qopNone {
-		proof.NonceCount = max(1, ch.GetNonceCount())
-		x.NC = string(appendCount(count[:0], proof.NonceCount))
+		count = max(1, ch.GetNonceCount())
+		putCount(&nc, count)
 		x.Cnonce = cnonce(int(ch.GetIndex()), o.algorithm.sess, ch.GetRealm(), o.nonce)
 		if x.Cnonce == "" || !challenge.IsFieldValue(x.Cnonce) {
-			return
+			return false
 		}
-		proof.Cnonce = x.Cnonce
 	}
 	if o.qop == qopAuthInt {
 		x.BodyHash = q.GetBodyHashes()[h.String()]
 	}
-	id := identify(o, c)
-	x.HA1 = id.ha1
+	var secret [maxHexLen]byte
+	ha1, id := appendIdentity(secret[:0], o, c)
 	if o.algorithm.sess {
-		x.HA1 = h.sumOf(x.HA1, x.Nonce, x.Cnonce)
+		ha1 = h.appendSession(secret[:0], ha1, x.Nonce, x.Cnonce)
 	}
-	a.AddCredentials(ch, credentials(o, id, &x))
+	// The header value and the proof are parts of one string.
+	var room [768]byte
+	text := appendCredentials(room[:0], o, id, &x, ha1, nc[:])
+	end := len(text)
 	// AIN-03: the server proves itself by the same formula without a method;
 	// auth-int covers the body of its response, which is empty unless the
 	// response says otherwise.
 	x.Method, x.BodyHash = "", ""
-	var room [64]byte
-	proof.Rspauth = string(h.appendResponse(room[:0], &x))
-	a.Proofs = append(a.Proofs, proof)
+	text = h.appendResponse(text, &x, ha1, nc[:])
+	made := string(text)
+	m.Value = made[:end]
+	proof.Space, proof.NonceCount, proof.Cnonce, proof.Rspauth = ch.GetSpace(), count, x.Cnonce, made[end:]
+	return true
 }
 
-// credentials is the header value. What is quoted and what is not is DIG-07;
-// realm, nonce, opaque and algorithm are echoed as received, each only if it
-// was (DIG-08, DIG-10).
-func credentials(o choice, id identity, x *Exchange) string {
-	var room [640]byte
-	b := append(room[:0], `Digest username=`...)
+// appendCredentials appends the header value. What is quoted and what is not is
+// DIG-07; realm, nonce, opaque and algorithm are echoed as received, each only
+// if it was (DIG-08, DIG-10).
+func appendCredentials(b []byte, o *choice, id identity, x *Exchange, ha1, nc []byte) []byte {
+	b = append(b, `Digest username=`...)
 	b = challenge.AppendQuoted(b, id.sent)
 	b = append(b, `, realm=`...)
 	b = challenge.AppendQuoted(b, o.challenge.GetRealm())
@@ -104,12 +117,11 @@ func credentials(o choice, id identity, x *Exchange) string {
 	b = append(b, `, uri=`...)
 	b = challenge.AppendQuoted(b, x.URI)
 	b = append(b, `, response="`...)
-	b = o.algorithm.hash.appendResponse(b, x)
+	b = o.algorithm.hash.appendResponse(b, x, ha1, nc)
 	b = append(b, '"')
-	params := o.challenge.GetParams()
-	if algorithm, received := params["algorithm"]; received && algorithm != "" {
+	if o.algorithmName != "" {
 		b = append(b, `, algorithm=`...)
-		b = append(b, algorithm...)
+		b = append(b, o.algorithmName...)
 	}
 	if o.qop != qopNone {
 		b = append(b, `, cnonce=`...)
@@ -117,26 +129,24 @@ func credentials(o choice, id identity, x *Exchange) string {
 		b = append(b, `, qop=`...)
 		b = append(b, x.QOP...)
 		b = append(b, `, nc=`...)
-		b = append(b, x.NC...)
+		b = append(b, nc...)
 	}
-	if opaque, received := params["opaque"]; received {
+	if o.opaqueReceived {
 		b = append(b, `, opaque=`...)
-		b = challenge.AppendQuoted(b, opaque)
+		b = challenge.AppendQuoted(b, o.opaque)
 	}
 	if id.userhash {
 		b = append(b, `, userhash=true`...)
 	}
-	return string(b)
+	return b
 }
 
-// appendCount appends a nonce count: exactly eight lower-case hex digits
-// (DIG-05).
-func appendCount(b []byte, n uint32) []byte {
+// putCount writes a nonce count: exactly eight lower-case hex digits (DIG-05).
+func putCount(nc *[8]byte, n uint32) {
 	const digits = "0123456789abcdef"
-	for shift := 28; shift >= 0; shift -= 4 {
-		b = append(b, digits[n>>shift&0xf])
+	for i := range nc {
+		nc[i] = digits[n>>(28-4*i)&0xf]
 	}
-	return b
 }
 
 // VerifyInfo compares an Authentication-Info with the proofs of the answers

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/actors/digest"
@@ -51,10 +52,22 @@ func mustAnswer(t testing.TB, q *messages.AuthChallenge, c digest.Credential, cn
 	if refusal != nil {
 		t.Fatalf("refused: %s", refusal.GetReason())
 	}
+	if b, _ := digest.Answer(unparsed(q), c, fixed(cnonce)); !proto.Equal(a, b) {
+		t.Fatalf("the challenges that are not taken apart are answered by %v, want %v", b, a)
+	}
 	if a.GetRef() != q.GetRef() || len(a.GetMutations()) != len(a.GetAnswered()) || len(a.GetProofs()) != len(a.GetAnswered()) {
 		t.Fatalf("answer is not whole: %v", a)
 	}
 	return a
+}
+
+// unparsed is the same question as the DigestActor is asked it.
+func unparsed(q *messages.AuthChallenge) *messages.AuthChallenge {
+	u := proto.CloneOf(q)
+	for _, c := range u.GetChallenges() {
+		c.Scheme, c.Params = "", nil
+	}
+	return u
 }
 
 // reparse reads an Authorization value with the challenge parser: both have the
@@ -282,5 +295,21 @@ func TestVerifyInfo(t *testing.T) {
 				t.Errorf("verdict %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestChallengeWithoutClientNonceIsLeftOut: what is left of it does not get into
+// the answer to the next one.
+func TestChallengeWithoutClientNonceIsLeftOut(t *testing.T) {
+	q := question(`Digest realm="a", nonce="n1", qop="auth"`, `Digest realm="b", nonce="n2"`)
+	q.Challenges[0].Space = messages.Space_PROXY
+	a, refusal := digest.Answer(q, password("alice", "s3cr3t"), fixed(""))
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	want := mustAnswer(t, question(`Digest realm="b", nonce="n2"`), password("alice", "s3cr3t"), "")
+	want.Answered[0] = 1
+	if !proto.Equal(a, want) {
+		t.Errorf("%v, want %v", a, want)
 	}
 }

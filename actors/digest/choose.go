@@ -20,7 +20,11 @@ type choice struct {
 	challenge *messages.Challenge
 	nonce     string
 	algorithm algorithm
-	qop       string
+	// algorithmName and opaque are echoed.
+	algorithmName, opaque string
+	opaqueReceived        bool
+	utf8, userhash        bool
+	qop                   string
 }
 
 // choose appends to chosen, for each protection space and realm, the topmost
@@ -53,7 +57,8 @@ func choose(chosen []choice, challenges []*messages.Challenge, c Credential) ([]
 }
 
 func answersRealm(chosen []choice, ch *messages.Challenge) bool {
-	for _, o := range chosen {
+	for i := range chosen {
+		o := &chosen[i]
 		if o.challenge.GetSpace() == ch.GetSpace() && o.challenge.GetRealm() == ch.GetRealm() {
 			return true
 		}
@@ -61,24 +66,58 @@ func answersRealm(chosen []choice, ch *messages.Challenge) bool {
 	return false
 }
 
+// offer is what counts of a challenge.
+type offer struct {
+	scheme                                           string
+	nonce, algorithm, qop, opaque, charset, userhash string
+	opaqueReceived                                   bool
+}
+
+// offerOf takes a challenge without parameters apart: so the DigestActor is
+// asked, which needs no map of them.
+func offerOf(ch *messages.Challenge) (o offer, ok bool) {
+	if p := ch.GetParams(); p != nil || ch.GetScheme() != "" {
+		o = offer{scheme: ch.GetScheme(), nonce: p["nonce"], algorithm: p["algorithm"], qop: p["qop"], charset: p["charset"], userhash: p["userhash"]}
+		o.opaque, o.opaqueReceived = p["opaque"]
+		return o, true
+	}
+	var room challenge.ParamRoom
+	scheme, params, err := challenge.ParseInto(room[:0], ch.GetRaw())
+	if err != nil {
+		return offer{}, false
+	}
+	o.scheme = scheme
+	p := challenge.Parsed{Params: params}
+	o.nonce, _ = p.Get("nonce")
+	o.algorithm, _ = p.Get("algorithm")
+	o.qop, _ = p.Get("qop")
+	o.charset, _ = p.Get("charset")
+	o.userhash, _ = p.Get("userhash")
+	o.opaque, o.opaqueReceived = p.Get("opaque")
+	return o, true
+}
+
 // understand tells whether, and how, a challenge can be answered at all.
 func understand(ch *messages.Challenge) (choice, bool) {
-	if ch.GetSpace().CredentialsHeader() == "" || !strings.EqualFold(ch.GetScheme(), "Digest") {
+	offered, ok := offerOf(ch)
+	if !ok || ch.GetSpace().CredentialsHeader() == "" || !strings.EqualFold(offered.scheme, "Digest") {
 		return choice{}, false // CHA-27: Basic is one of them
 	}
-	params := ch.GetParams()
-	o := choice{challenge: ch, nonce: params["nonce"]}
-	var ok bool
-	if o.algorithm, ok = algorithmByName(params["algorithm"]); !ok {
+	o := choice{
+		challenge: ch, nonce: offered.nonce, algorithmName: offered.algorithm,
+		opaque: offered.opaque, opaqueReceived: offered.opaqueReceived,
+		utf8: strings.EqualFold(offered.charset, "UTF-8"), userhash: strings.EqualFold(offered.userhash, "true"),
+	}
+	if o.algorithm, ok = algorithmByName(o.algorithmName); !ok {
 		return choice{}, false
 	}
-	if o.qop, ok = ChooseQOP(params["qop"]); !ok {
+	if o.qop, ok = ChooseQOP(offered.qop); !ok {
 		return choice{}, false
 	}
 	if o.algorithm.sess && o.qop == qopNone {
 		return choice{}, false
 	}
-	if o.nonce == "" || !challenge.IsFieldValue(o.nonce) || !challenge.IsFieldValue(ch.GetRealm()) || !challenge.IsFieldValue(params["opaque"]) {
+	if o.nonce == "" || !challenge.IsFieldValue(o.nonce) || !challenge.IsFieldValue(ch.GetRealm()) || !challenge.IsFieldValue(o.opaque) {
 		return choice{}, false
 	}
 	return o, true
@@ -88,6 +127,9 @@ func understand(ch *messages.Challenge) (choice, bool) {
 // unknown values only is not answerable (CHA-31); no list, or an empty one, is
 // the form without qop (CHA-32).
 func ChooseQOP(offered string) (string, bool) {
+	if offered == qopAuth {
+		return qopAuth, true
+	}
 	if strings.Trim(offered, " \t,") == "" {
 		return qopNone, true
 	}

@@ -49,6 +49,9 @@ func (h hash) String() string {
 	return [...]string{"MD5", "SHA-256", "SHA-512-256"}[h]
 }
 
+// maxHexLen is the most that hexLen gives.
+const maxHexLen = 2 * sha256.Size
+
 // hexLen is the length of a hash in hex digits (DIG-11).
 func (h hash) hexLen() int {
 	if h == hashMD5 {
@@ -74,7 +77,7 @@ func (h hash) appendSum(dst, data []byte) []byte {
 
 // appendSumOf appends H(a:b:c...) in lower-case hex.
 func (h hash) appendSumOf(dst []byte, parts ...string) []byte {
-	var room [512]byte
+	var room [256]byte
 	data := room[:0]
 	for i, p := range parts {
 		if i > 0 {
@@ -86,8 +89,19 @@ func (h hash) appendSumOf(dst []byte, parts ...string) []byte {
 }
 
 func (h hash) sumOf(parts ...string) string {
-	var room [2 * sha256.Size]byte
+	var room [maxHexLen]byte
 	return string(h.appendSumOf(room[:0], parts...))
+}
+
+// appendSession appends H(A1) of a -sess algorithm, made from the HA1.
+func (h hash) appendSession(dst, ha1 []byte, nonce, cnonce string) []byte {
+	var room [256]byte
+	data := append(room[:0], ha1...)
+	data = append(data, ':')
+	data = append(data, nonce...)
+	data = append(data, ':')
+	data = append(data, cnonce...)
+	return h.appendSum(dst, data)
 }
 
 // HA1 is H(user:realm:password) in lower-case hex, for a -sess algorithm as
@@ -151,20 +165,20 @@ func Response(x Exchange) string {
 	if a.sess {
 		x.HA1 = a.hash.sumOf(x.HA1, x.Nonce, x.Cnonce)
 	}
-	var room [2 * sha256.Size]byte
-	return string(a.hash.appendResponse(room[:0], &x))
+	var room [maxHexLen]byte
+	return string(a.hash.appendResponse(room[:0], &x, []byte(x.HA1), []byte(x.NC)))
 }
 
 // appendResponse appends the response for an HA1 that is already the session's
-// where there is one.
-func (h hash) appendResponse(dst []byte, x *Exchange) []byte {
-	var room [768]byte
-	data := append(room[:0], x.HA1...)
+// where there is one. HA1 and NC of the exchange are not looked at.
+func (h hash) appendResponse(dst []byte, x *Exchange, ha1, nc []byte) []byte {
+	var room [512]byte
+	data := append(room[:0], ha1...)
 	data = append(data, ':')
 	data = append(data, x.Nonce...)
 	data = append(data, ':')
 	if x.QOP != qopNone {
-		data = append(data, x.NC...)
+		data = append(data, nc...)
 		data = append(data, ':')
 		data = append(data, x.Cnonce...)
 		data = append(data, ':')

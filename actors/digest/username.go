@@ -14,34 +14,32 @@ func validUsername(name string) bool {
 	return challenge.IsFieldValue(name) && strings.IndexByte(name, ':') < 0
 }
 
-// identity is who answers one challenge: the name as hashed, the name as sent,
-// and H(A1) without the session's part.
+// identity is the name that an answer is sent with.
 type identity struct {
 	sent     string
-	ha1      string
 	userhash bool
 }
 
-// identify applies what the challenge asks of user name and password: NFC when
-// it speaks UTF-8 (RFC 7616 §4, DIG-13), and a hashed user name when it offers
-// that (RFC 7616 §3.4.4, DIG-12). A stored HA1 is used as it is: it already
-// holds the normalised name and password.
-func identify(o choice, c Credential) identity {
-	params := o.challenge.GetParams()
+// appendIdentity appends H(A1) without the session's part, and tells who
+// answers. It applies what the challenge asks of user name and password: NFC
+// when it speaks UTF-8 (RFC 7616 §4, DIG-13), and a hashed user name when it
+// offers that (RFC 7616 §3.4.4, DIG-12). A stored HA1 is used as it is: it
+// already holds the normalised name and password.
+func appendIdentity(dst []byte, o *choice, c Credential) ([]byte, identity) {
 	realm := o.challenge.GetRealm()
 	name, password := c.Username, c.Password.Reveal()
-	if strings.EqualFold(params["charset"], "UTF-8") {
+	if o.utf8 {
 		name, password = norm.NFC.String(name), norm.NFC.String(password)
 	}
 	id := identity{sent: name}
 	if c.Password.Empty() {
-		id.ha1 = strings.ToLower(c.HA1.Reveal())
+		dst = append(dst, strings.ToLower(c.HA1.Reveal())...)
 	} else {
-		id.ha1 = o.algorithm.hash.sumOf(name, realm, password)
+		dst = o.algorithm.hash.appendSumOf(dst, name, realm, password)
 	}
-	if strings.EqualFold(params["userhash"], "true") {
+	if o.userhash {
 		id.sent = o.algorithm.hash.sumOf(name, realm)
 		id.userhash = true
 	}
-	return id
+	return dst, id
 }

@@ -32,17 +32,49 @@ func (f faults) err() error {
 // same, and the state that was given is as it was.
 func (f *faults) checkFunction(p profile.Policy, frozen []byte, given profile.State, in profile.Input, d profile.Decision) {
 	again := profile.Decide(p, decode(frozen), in)
-	if again.Dropped != d.Dropped || !reflect.DeepEqual(again.Effects, d.Effects) || len(again.Events) != len(d.Events) {
-		f.add("I9: %T decides differently the second time", in.Command)
+	f.checkSame("I9: %T %s the second time", in, &again, &d)
+	if !bytes.Equal(encode(given), frozen) {
+		f.add("I9: %T wrote into the state that it was given", in.Command)
+	}
+}
+
+// checkDecider is I9 for memory that was used before: a decision in it is the
+// same, and leaves alone the state of the decision that was there.
+func (f *faults) checkDecider(u *usedMemory, p profile.Policy, given profile.State, in profile.Input, d profile.Decision) {
+	switch cmd := in.Command.(type) {
+	case profile.ResponseReceived:
+		in.Command = &cmd
+	case profile.CredentialsOffered:
+		in.Command = &cmd
+	}
+	again := u.decider.Decide(&p, &given, &in)
+	f.checkSame("I9: %T %s in used memory", in, again, &d)
+	if u.frozen != nil && !bytes.Equal(encode(u.before), u.frozen) {
+		f.add("I9: %T wrote into the state of the decision before", in.Command)
+	}
+	u.before, u.frozen = again.State, encode(again.State)
+	if !bytes.Equal(u.frozen, encode(d.State)) {
+		f.add("I9: %T leads to another state in used memory", in.Command)
+	}
+}
+
+// usedMemory is a Decider, and the state that it led to last.
+type usedMemory struct {
+	decider profile.Decider
+	before  profile.State
+	frozen  []byte
+}
+
+func (f *faults) checkSame(format string, in profile.Input, again, d *profile.Decision) {
+	if again.Dropped != d.Dropped || !slices.EqualFunc(again.Effects, d.Effects, func(a, b profile.Effect) bool { return reflect.DeepEqual(a, b) }) ||
+		len(again.Events) != len(d.Events) {
+		f.add(format, in.Command, "decides differently")
 		return
 	}
 	for i, e := range d.Events {
 		if !bytes.Equal(wire(e), wire(again.Events[i])) {
-			f.add("I9: %T records another %s the second time", in.Command, e.TypeName())
+			f.add(format, in.Command, "records another "+e.TypeName())
 		}
-	}
-	if !bytes.Equal(encode(given), frozen) {
-		f.add("I9: %T wrote into the state that it was given", in.Command)
 	}
 }
 

@@ -37,6 +37,7 @@ type Machine struct {
 	// handler is who was asked.
 	handler string
 	ledger  ledger
+	used    *usedMemory
 }
 
 // Arrow is a change of phase and the command that caused it.
@@ -50,7 +51,7 @@ type Arrow struct {
 func New(p profile.Policy) *Machine {
 	return &Machine{
 		Policy: p, Now: Start, Jitter: 0.5, Arrows: map[Arrow]int{}, ledger: newLedger(),
-		Words: &profile.Words{Texts: &everyText{}},
+		Words: &profile.Words{Texts: &everyText{}}, used: new(usedMemory),
 	}
 }
 
@@ -61,7 +62,7 @@ func (m *Machine) Asked() uint64 { return m.asked }
 func (m *Machine) Clone() *Machine {
 	c := *m
 	c.Events = slices.Clip(c.Events)
-	c.ledger = m.ledger.clone()
+	c.ledger, c.used = m.ledger.clone(), new(usedMemory)
 	return &c
 }
 
@@ -80,6 +81,7 @@ func (m *Machine) Step(cmd profile.Command) (profile.Decision, error) {
 
 	var f faults
 	f.checkFunction(m.Policy, frozen, before, in, d)
+	f.checkDecider(m.used, m.Policy, before, in, d)
 	f.checkDrop(cmd, d)
 	for _, e := range d.Events {
 		after := profile.Apply(m.State, e)

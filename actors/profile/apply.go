@@ -13,13 +13,16 @@ import (
 // no clock, no policy. An event without a known type panics; the codec has
 // refused it before.
 func Apply(s State, event *messages.ProfileEvent) State {
-	s.apply(event)
+	ApplyTo(&s, event)
 	return s
 }
 
-// apply is Apply in place: the state is large, and one decision folds several
-// events.
-func (s *State) apply(event *messages.ProfileEvent) {
+// ApplyTo is Apply in place.
+func ApplyTo(s *State, event *messages.ProfileEvent) { s.apply(event, false) }
+
+// apply is ApplyTo: the state is large, and one decision folds several
+// events. own tells that nobody else has what the state knows of challenges.
+func (s *State) apply(event *messages.ProfileEvent, own bool) {
 	switch e := event.GetEvent().(type) {
 	case *messages.ProfileEvent_Added:
 		*s = added(e.Added)
@@ -59,7 +62,7 @@ func (s *State) apply(event *messages.ProfileEvent) {
 		s.Attempt.Renamed = s.Attempt.Open
 		s.Challenge = s.Challenge.Moved()
 	case *messages.ProfileEvent_AttemptStarted:
-		s.attemptStarted(e.AttemptStarted)
+		s.attemptStarted(e.AttemptStarted, own)
 	case *messages.ProfileEvent_ChallengeReceived:
 		s.challenged(e.ChallengeReceived, s.Challenge.Learned(e.ChallengeReceived.GetChallenges()))
 	case *messages.ProfileEvent_CredentialsSupplied:
@@ -161,10 +164,15 @@ func (s *State) wake() {
 	s.Halted, s.Halts, s.Failures, s.NextAt, s.Reason = false, 0, 0, time.Time{}, ""
 }
 
-func (s *State) attemptStarted(e *messages.AttemptStarted) {
+func (s *State) attemptStarted(e *messages.AttemptStarted, own bool) {
 	a := &s.Attempt
 	if a.Open {
-		s.Challenge = s.Challenge.Passed(a.Answers, e.GetRound() == a.Round).Spent(e.GetAnswers())
+		s.Challenge = s.Challenge.Passed(a.Answers, e.GetRound() == a.Round)
+		if own {
+			s.Challenge.Spend(e.GetAnswers())
+		} else {
+			s.Challenge = s.Challenge.Spent(e.GetAnswers())
+		}
 	} else { // a new chain
 		*a = Attempt{Purpose: e.GetPurpose()}
 		s.Challenge = s.Challenge.Begun(e.GetAnswers())

@@ -10,8 +10,8 @@ import (
 )
 
 // decide makes one step as a host does: decide, then take over the state.
-func decide(b *testing.B, p profile.Policy, s profile.State, now time.Time, cmd profile.Command) profile.State {
-	d := profile.Decide(p, s, profile.Input{
+func decide(b *testing.B, s profile.State, now time.Time, cmd profile.Command) profile.State {
+	d := benchDecider.Decide(&benchPolicy, &s, &profile.Input{
 		Now: now, Jitter: 0.5, Token: "0123456789abcdef0123456789abcdef", Command: cmd,
 	})
 	if d.Dropped != "" {
@@ -21,6 +21,7 @@ func decide(b *testing.B, p profile.Policy, s profile.State, now time.Time, cmd 
 }
 
 var (
+	benchDecider  profile.Decider
 	benchPolicy   = profile.Policy{}
 	benchDeclared = profile.Declare{Spec: profile.Spec{
 		AOR: "sip:alice@example.test", Registrar: "acme", RegistrationHandler: "digest", SessionHandler: "digest", Register: true,
@@ -34,16 +35,16 @@ var (
 // challenged takes a declared profile through slot, 401, answer and 200.
 func challenged(b *testing.B, s profile.State, now time.Time) profile.State {
 	b.Helper()
-	s = decide(b, benchPolicy, s, now, profile.SlotGranted{})
-	s = decide(b, benchPolicy, s, now, profile.ResponseReceived{Attempt: s.Attempt.Number, Response: benchChallenge})
-	s = decide(b, benchPolicy, s, now, profile.CredentialsOffered{Attempt: s.Attempt.Number, Handler: "digest"})
-	return decide(b, benchPolicy, s, now, profile.ResponseReceived{Attempt: s.Attempt.Number, Response: benchGranted})
+	s = decide(b, s, now, profile.SlotGranted{})
+	s = decide(b, s, now, profile.ResponseReceived{Attempt: s.Attempt.Number, Response: benchChallenge})
+	s = decide(b, s, now, profile.CredentialsOffered{Attempt: s.Attempt.Number, Handler: "digest"})
+	return decide(b, s, now, profile.ResponseReceived{Attempt: s.Attempt.Number, Response: benchGranted})
 }
 
 // BenchmarkDecideChallengedRegistration is the whole chain of a first
 // registration: four inputs, five events.
 func BenchmarkDecideChallengedRegistration(b *testing.B) {
-	declared := decide(b, benchPolicy, profile.State{}, machinetest.Start, benchDeclared)
+	declared := decide(b, profile.State{}, machinetest.Start, benchDeclared)
 	b.ReportAllocs()
 	for b.Loop() {
 		if s := challenged(b, declared, machinetest.Start); !s.Bound() {
@@ -56,13 +57,13 @@ func BenchmarkDecideChallengedRegistration(b *testing.B) {
 // events.
 func BenchmarkDecideRefresh(b *testing.B) {
 	now := machinetest.Start
-	s := challenged(b, decide(b, benchPolicy, profile.State{}, now, benchDeclared), now)
+	s := challenged(b, decide(b, profile.State{}, now, benchDeclared), now)
 	b.ReportAllocs()
 	for b.Loop() {
 		_, now, _ = s.Due()
-		s = decide(b, benchPolicy, s, now, profile.SlotGranted{})
-		s = decide(b, benchPolicy, s, now, profile.CredentialsOffered{Attempt: s.Attempt.Number, Handler: "digest"})
-		s = decide(b, benchPolicy, s, now, profile.ResponseReceived{Attempt: s.Attempt.Number, Response: benchGranted})
+		s = decide(b, s, now, profile.SlotGranted{})
+		s = decide(b, s, now, profile.CredentialsOffered{Attempt: s.Attempt.Number, Handler: "digest"})
+		s = decide(b, s, now, profile.ResponseReceived{Attempt: s.Attempt.Number, Response: benchGranted})
 		if s.CSeq > 1<<30 {
 			s.CSeq = 1
 		}
@@ -86,7 +87,7 @@ func BenchmarkFold(b *testing.B) {
 	for b.Loop() {
 		var s profile.State
 		for _, e := range events {
-			s = profile.Apply(s, e)
+			profile.ApplyTo(&s, e)
 		}
 		if !s.Bound() {
 			b.Fatal("not registered")
@@ -96,7 +97,7 @@ func BenchmarkFold(b *testing.B) {
 
 // BenchmarkSnapshot is what a checkpoint costs per profile.
 func BenchmarkSnapshot(b *testing.B) {
-	s := challenged(b, decide(b, benchPolicy, profile.State{}, machinetest.Start, benchDeclared), machinetest.Start)
+	s := challenged(b, decide(b, profile.State{}, machinetest.Start, benchDeclared), machinetest.Start)
 	encoded, err := profile.Marshal(s)
 	if err != nil {
 		b.Fatal(err)

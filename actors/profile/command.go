@@ -18,7 +18,9 @@ type Input struct {
 	Command Command
 }
 
-// Command is something asked or observed.
+// Command is something asked or observed. ResponseReceived and
+// CredentialsOffered, which every registration has, may be pointers: then they
+// need no memory of their own.
 type Command interface{ command() }
 
 // The commands.

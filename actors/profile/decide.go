@@ -12,7 +12,19 @@ import (
 // returns no error: what a peer or an operator can cause is an event or a
 // drop, and an impossible command is a panic.
 func Decide(p Policy, s State, in Input) Decision {
-	st := &step{policy: p, state: s, in: in}
+	return *new(Decider).Decide(&p, &s, &in)
+}
+
+// Decider decides as Decide does, again and again in the same memory: for a host
+// that has one append out at a time. It must not be used by two at once.
+type Decider struct{ step step }
+
+// Decide returns a decision that is good until the next call, with its lists and
+// its events; the policy is kept as long. What the state refers to lasts: a copy
+// of State is the host's own.
+func (d *Decider) Decide(p *Policy, s *State, in *Input) *Decision {
+	st := &d.step
+	st.begin(p, s, in)
 	switch cmd := in.Command.(type) {
 	case Declare:
 		st.declare(cmd)
@@ -28,8 +40,7 @@ func Decide(p Policy, s State, in Input) Decision {
 		st.dispatch(cmd)
 	}
 	st.settle()
-	st.decision.State = st.state
-	return st.decision
+	return &st.Decision
 }
 
 func (st *step) dispatch(cmd Command) {
@@ -39,7 +50,7 @@ func (st *step) dispatch(cmd Command) {
 	case Disable:
 		st.disable()
 	case Remove:
-		if !st.state.Removing {
+		if !st.State.Removing {
 			st.record(&messages.ProfileRemoved{ByOperator: cmd.ByOperator})
 		}
 	case Refresh:
@@ -55,17 +66,17 @@ func (st *step) dispatch(cmd Command) {
 	case TimerFired:
 		st.timerFired()
 	case ResponseReceived:
-		if st.current(cmd.Attempt) {
-			st.response(cmd)
-		}
+		st.responded(&cmd)
+	case *ResponseReceived:
+		st.responded(cmd)
 	case RequestFailed:
 		if st.current(cmd.Attempt) {
 			st.failed(0, cmd.Failure, -1)
 		}
 	case CredentialsOffered:
-		if st.current(cmd.Attempt) {
-			st.offered(cmd)
-		}
+		st.answered(&cmd)
+	case *CredentialsOffered:
+		st.answered(cmd)
 	case CredentialsWithheld:
 		if st.current(cmd.Attempt) {
 			st.withheld(cmd)
@@ -75,53 +86,68 @@ func (st *step) dispatch(cmd Command) {
 	}
 }
 
+func (st *step) responded(cmd *ResponseReceived) {
+	if st.current(cmd.Attempt) {
+		st.response(cmd)
+	}
+}
+
+func (st *step) answered(cmd *CredentialsOffered) {
+	if st.current(cmd.Attempt) {
+		st.offered(cmd)
+	}
+}
+
 // step is one decision in the making. State changes only through record, so
 // effects are computed from the state that a replay will rebuild.
 type step struct {
-	policy   Policy
-	state    State
-	in       Input
-	decision Decision
+	Decision
+	policy *Policy
+	in     given
+	// own is true once what the state knows of challenges is a copy of the
+	// step's own.
+	own bool
+
+	room    messages.EventRoom
+	events  [2]*messages.ProfileEvent
+	effects [1]Effect
+}
+
+// given is what an Input says besides its command.
+type given struct {
+	Now    time.Time
+	Jitter float64
+	Token  string
+}
+
+func (st *step) begin(p *Policy, s *State, in *Input) {
+	st.room.Clear()
+	st.effects = [1]Effect{}
+	st.policy, st.in = p, given{in.Now, in.Jitter, in.Token}
+	st.Events, st.Effects, st.Dropped = st.events[:0], st.effects[:0], ""
+	st.State, st.own = *s, false
 }
 
 func (st *step) record(body any) { st.recordEvent(messages.NewProfileEvent(body)) }
 
 func (st *step) recordEvent(e *messages.ProfileEvent) {
 	st.note(e)
-	st.state.apply(e)
+	st.State.apply(e, st.own)
 }
 
-func (st *step) note(e *messages.ProfileEvent) {
-	st.makeRoom()
-	st.decision.Events = append(st.decision.Events, e)
-}
+func (st *step) note(e *messages.ProfileEvent) { st.Events = append(st.Events, e) }
 
-func (st *step) do(e Effect) {
-	st.makeRoom()
-	st.decision.Effects = append(st.decision.Effects, e)
-}
+func (st *step) do(e Effect) { st.Effects = append(st.Effects, e) }
 
-// makeRoom gives the usual decision one piece of memory for both its lists.
-func (st *step) makeRoom() {
-	if st.decision.Events != nil || st.decision.Effects != nil {
-		return
-	}
-	room := new(struct {
-		events  [2]*messages.ProfileEvent
-		effects [1]Effect
-	})
-	st.decision.Events, st.decision.Effects = room.events[:0], room.effects[:0]
-}
-
-func (st *step) drop(r messages.Reason) { st.decision.Dropped = r }
+func (st *step) drop(r messages.Reason) { st.Dropped = r }
 
 // current drops an input that belongs to an older attempt.
 func (st *step) current(attempt uint64) bool {
-	if !st.state.Attempt.Open {
+	if !st.State.Attempt.Open {
 		st.drop(messages.DropIdle)
 		return false
 	}
-	if attempt != st.state.Attempt.Number {
+	if attempt != st.State.Attempt.Number {
 		st.drop(messages.DropStale)
 		return false
 	}
@@ -132,7 +158,7 @@ func (st *step) current(attempt uint64) bool {
 // removed is forgotten once nothing is left to withdraw, or once that was
 // tried often enough (REG-20: its failure does not block the removal).
 func (st *step) settle() {
-	s := &st.state
+	s := &st.State
 	if !s.Removing || s.Gone || s.Attempt.Open {
 		return
 	}
@@ -146,7 +172,7 @@ func (st *step) settle() {
 }
 
 func (st *step) clear() {
-	if !st.state.Gone || st.state.Source == "" {
+	if !st.State.Gone || st.State.Source == "" {
 		st.drop(messages.DropIdle)
 		return
 	}
@@ -154,7 +180,7 @@ func (st *step) clear() {
 }
 
 func (st *step) declare(d Declare) {
-	s := st.state
+	s := st.State
 	switch {
 	case s.Gone && d.Source == "file" && s.Source == "file" && d.Row == s.Row:
 		// Removed by an operator; the same row does not bring it back.
@@ -173,7 +199,7 @@ func (st *step) declare(d Declare) {
 // redeclare handles another AOR or registrar: another binding. The old one is
 // withdrawn first; the caller declares again until it is accepted.
 func (st *step) redeclare(d Declare) {
-	if st.state.Attempt.Open || st.state.MayBeBound() {
+	if st.State.Attempt.Open || st.State.MayBeBound() {
 		st.record(&messages.ProfileRemoved{})
 		st.drop(messages.DropBusy)
 		return
@@ -184,15 +210,15 @@ func (st *step) redeclare(d Declare) {
 func (st *step) change(d Declare) {
 	// A row of a file that did not change says nothing new, whatever the API
 	// did to the profile since.
-	sameRow := !d.Patch && d.Source == "file" && st.state.Source == "file" && d.Row == st.state.Row
+	sameRow := !d.Patch && d.Source == "file" && st.State.Source == "file" && d.Row == st.State.Row
 	if !sameRow {
-		if d.Spec != st.state.Spec || d.Source != st.state.Source || d.Row != st.state.Row {
+		if d.Spec != st.State.Spec || d.Source != st.State.Source || d.Row != st.State.Row {
 			st.record(&messages.ProfileChanged{Spec: d.Spec.proto(), Source: d.Source, Row: d.Row})
 		}
 		switch {
-		case d.Disabled && !st.state.Disabled:
+		case d.Disabled && !st.State.Disabled:
 			st.record(&messages.ProfileDisabled{})
-		case !d.Disabled && st.state.Disabled:
+		case !d.Disabled && st.State.Disabled:
 			st.record(&messages.ProfileEnabled{})
 		}
 	}
@@ -202,13 +228,13 @@ func (st *step) change(d Declare) {
 }
 
 func (st *step) enable() {
-	if st.state.Disabled {
+	if st.State.Disabled {
 		st.record(&messages.ProfileEnabled{})
 	}
 }
 
 func (st *step) disable() {
-	if !st.state.Disabled {
+	if !st.State.Disabled {
 		st.record(&messages.ProfileDisabled{})
 	}
 }
@@ -217,9 +243,9 @@ func (st *step) disable() {
 // request that is out is not overtaken (REG-06).
 func (st *step) refresh() {
 	switch {
-	case !st.state.Wanted():
+	case !st.State.Wanted():
 		st.drop(messages.DropUnwanted)
-	case !st.state.RefreshWanted:
+	case !st.State.RefreshWanted:
 		st.record(&messages.RefreshRequested{})
 	}
 }
@@ -227,7 +253,7 @@ func (st *step) refresh() {
 // setSecurity changes who is asked; the attempt that is open is not touched.
 func (st *step) setSecurity(cmd SetSecurity) {
 	e := &messages.SecuritySet{
-		RegistrationHandler: st.state.Spec.RegistrationHandler, SessionHandler: st.state.Spec.SessionHandler,
+		RegistrationHandler: st.State.Spec.RegistrationHandler, SessionHandler: st.State.Spec.SessionHandler,
 	}
 	if cmd.Registration != nil {
 		e.RegistrationHandler = *cmd.Registration
@@ -235,16 +261,16 @@ func (st *step) setSecurity(cmd SetSecurity) {
 	if cmd.Session != nil {
 		e.SessionHandler = *cmd.Session
 	}
-	if e.RegistrationHandler != st.state.Spec.RegistrationHandler || e.SessionHandler != st.state.Spec.SessionHandler {
+	if e.RegistrationHandler != st.State.Spec.RegistrationHandler || e.SessionHandler != st.State.Spec.SessionHandler {
 		st.record(e)
 	}
 }
 
 func (st *step) withdraw() {
 	switch {
-	case st.state.Attempt.Open:
+	case st.State.Attempt.Open:
 		st.drop(messages.DropBusy)
-	case !st.state.MayBeBound():
+	case !st.State.MayBeBound():
 		st.drop(messages.DropUnwanted)
 	default:
 		st.start(messages.AttemptPurpose_ATTEMPT_PURPOSE_UNREGISTER)
@@ -252,7 +278,7 @@ func (st *step) withdraw() {
 }
 
 func (st *step) fetch() {
-	if st.state.Attempt.Open {
+	if st.State.Attempt.Open {
 		st.drop(messages.DropBusy)
 		return
 	}
@@ -260,9 +286,9 @@ func (st *step) fetch() {
 }
 
 func (st *step) slotGranted() {
-	purpose, at, ok := st.state.Due()
+	purpose, at, ok := st.State.Due()
 	switch {
-	case st.state.Attempt.Open:
+	case st.State.Attempt.Open:
 		st.drop(messages.DropBusy)
 	case !ok:
 		st.drop(messages.DropUnwanted)
@@ -276,7 +302,7 @@ func (st *step) slotGranted() {
 func (st *step) timerFired() {
 	now := st.in.Now
 	acted := false
-	switch a := &st.state.Attempt; {
+	switch a := &st.State.Attempt; {
 	case a.Open && !a.AnswerBy.IsZero() && !now.Before(a.AnswerBy):
 		st.withheld(CredentialsWithheld{
 			Attempt: a.Number, Handler: a.Handler, Reason: messages.ReasonHandler, Detail: "no answer in time",
@@ -287,8 +313,8 @@ func (st *step) timerFired() {
 		st.failed(0, messages.ReasonGuard, -1) // which may leave a doubt
 		acted = true
 	}
-	if lapse := st.state.LapseAt(); !lapse.IsZero() && !now.Before(lapse) {
-		st.record(&messages.BindingLapsed{InDoubt: st.state.Binding.MaybeUntil.After(now)})
+	if lapse := st.State.LapseAt(); !lapse.IsZero() && !now.Before(lapse) {
+		st.record(&messages.BindingLapsed{InDoubt: st.State.Binding.MaybeUntil.After(now)})
 		acted = true
 	}
 	if !acted {
@@ -297,7 +323,7 @@ func (st *step) timerFired() {
 }
 
 func (st *step) recovered() {
-	s := st.state
+	s := st.State
 	if !s.Attempt.Open {
 		return
 	}
@@ -309,7 +335,7 @@ func (st *step) recovered() {
 // stays so, and answers that were lost in crashes before any was accepted slow
 // down, so that a crash loop does not guess passwords (CHA-15).
 func (st *step) recoveryDelay() time.Duration {
-	s, p, jitter := &st.state, &st.policy, st.in.Jitter
+	s, p, jitter := &st.State, st.policy, st.in.Jitter
 	wait := time.Duration(jitter * float64(recoverySpread))
 	if left := s.Binding.Until.Sub(st.in.Now); s.Bound() && left > 2*recoveryQuiet {
 		wait = recoveryQuiet + time.Duration(jitter*float64(min(left-2*recoveryQuiet, recoveryQuiet)))

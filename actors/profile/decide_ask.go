@@ -8,7 +8,7 @@ import (
 
 // chain is who answers for this profile's registrations.
 func (st *step) chain() []string {
-	if own := st.state.Spec.RegistrationHandler; own != "" {
+	if own := st.State.Spec.RegistrationHandler; own != "" {
 		return messages.Handlers(own)
 	}
 	return messages.Handlers(st.policy.RegistrationHandler)
@@ -30,7 +30,7 @@ func (st *step) next(handler string) string {
 // so.
 func (st *step) mayAskEarly() bool {
 	first := st.chain()[0]
-	return first == messages.DigestHandler || first == st.state.EarlyHandler
+	return first == messages.DigestHandler || first == st.State.EarlyHandler
 }
 
 // answerBy is when a handler that is asked now counts as silent; 0 for the
@@ -54,7 +54,7 @@ func (st *step) askingTime() time.Duration {
 }
 
 func (st *step) ask(status uint32, rejected bool) {
-	a := &st.state.Attempt
+	a := &st.State.Attempt
 	st.do(AskCredentials{Attempt: a.Number, Handler: a.Handler, Status: status, Rejected: rejected})
 }
 
@@ -62,12 +62,12 @@ func (st *step) ask(status uint32, rejected bool) {
 // is asked is part of the state; for the DigestActor, of which nothing is
 // recorded, the host takes one answer per question.
 func (st *step) waitsFor(handler string) bool {
-	a := &st.state.Attempt
+	a := &st.State.Attempt
 	return len(a.Answers) > 0 && handler == a.Handler && (handler == messages.DigestHandler || !a.AnswerBy.IsZero())
 }
 
 // offered: the authenticator answered, and the request can leave.
-func (st *step) offered(cmd CredentialsOffered) {
+func (st *step) offered(cmd *CredentialsOffered) {
 	if !st.waitsFor(cmd.Handler) {
 		st.drop(messages.DropIdle)
 		return
@@ -103,7 +103,7 @@ func (st *step) withheld(cmd CredentialsWithheld) {
 			Attempt: cmd.Attempt, Handler: cmd.Handler, Reason: string(cmd.Reason), Detail: cmd.Detail,
 			Next: next, AnswerByMs: st.answerBy(next),
 		})
-		st.ask(st.state.LastStatus, false)
+		st.ask(st.State.LastStatus, false)
 		return
 	}
 	st.record(&messages.CredentialsRefused{
@@ -120,8 +120,8 @@ func (st *step) withheld(cmd CredentialsWithheld) {
 // challenged this request: at the start of a chain, or after a response that
 // was no challenge.
 func (st *step) early() bool {
-	challenged := st.state.LastStatus == 401 || st.state.LastStatus == 407
-	return st.state.Attempt.Round == 0 || !challenged
+	challenged := st.State.LastStatus == 401 || st.State.LastStatus == 407
+	return st.State.Attempt.Round == 0 || !challenged
 }
 
 // unasked: a handler does not want to answer early. Nobody has asked for
@@ -130,6 +130,6 @@ func (st *step) unasked(cmd CredentialsWithheld) {
 	st.record(&messages.CredentialsRefused{
 		Attempt: cmd.Attempt, Handler: cmd.Handler, Reason: string(cmd.Reason), Detail: cmd.Detail,
 	})
-	st.again(st.state.Attempt.Round, nil)
-	st.do(SendRequest{Attempt: st.state.Attempt.Number})
+	st.again(st.State.Attempt.Round, nil)
+	st.do(SendRequest{Attempt: st.State.Attempt.Number})
 }

@@ -8,16 +8,16 @@ import (
 
 // start opens a new chain with its first attempt.
 func (st *step) start(purpose messages.AttemptPurpose) {
-	if st.state.CallID == "" {
+	if st.State.CallID == "" {
 		st.newCallID()
 	}
 	var answers []*messages.NonceCount
 	if st.mayAskEarly() {
-		answers = st.state.Challenge.Answers(nil, nil)
+		answers = st.State.Challenge.Answers(nil, nil)
 	}
 	st.attempt(purpose, 0, answers)
-	if len(st.state.Attempt.Answers) == 0 {
-		st.do(SendRequest{Attempt: st.state.Attempt.Number})
+	if len(st.State.Attempt.Answers) == 0 {
+		st.do(SendRequest{Attempt: st.State.Attempt.Number})
 		return
 	}
 	// A nonce is known: the first request carries credentials already, and a
@@ -28,18 +28,18 @@ func (st *step) start(purpose messages.AttemptPurpose) {
 // again opens the next attempt of the chain: the same request with another
 // branch and the next CSeq (RFC 3261 §8.1.3.5).
 func (st *step) again(round uint32, answers []*messages.NonceCount) {
-	st.attempt(st.state.Attempt.Purpose, round, answers)
+	st.attempt(st.State.Attempt.Purpose, round, answers)
 }
 
 // attempt records AttemptStarted. The CSeq number and the nonce counts are
 // spent from here on, whether or not the request leaves.
 func (st *step) attempt(purpose messages.AttemptPurpose, round uint32, answers []*messages.NonceCount) {
-	if st.state.CSeq >= maxCSeq {
+	if st.State.CSeq >= maxCSeq {
 		st.newCallID() // GEN-05: never a wrap
 	}
-	event, e := messages.NewAttemptStarted()
-	e.Attempt, e.Purpose, e.Round = st.state.Attempt.Number+1, purpose, round
-	e.Cseq = st.state.CSeq + 1
+	event, e := st.room.AttemptStarted()
+	e.Attempt, e.Purpose, e.Round = st.State.Attempt.Number+1, purpose, round
+	e.Cseq = st.State.CSeq + 1
 	e.Answers = answers
 	e.GuardAtMs = messages.ToMS(st.in.Now.Add(st.policy.guard()))
 	if purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER {
@@ -56,33 +56,35 @@ func (st *step) attempt(purpose messages.AttemptPurpose, round uint32, answers [
 // wantedSeconds is the expiry to ask for: the profile's, else the registrar's,
 // and at least what a 423 demanded.
 func (st *step) wantedSeconds() uint32 {
-	want := or(st.state.Spec.Expires, st.policy.expires())
-	return max(uint32(want/time.Second), st.state.MinSeconds)
+	want := or(st.State.Spec.Expires, st.policy.expires())
+	return max(uint32(want/time.Second), st.State.MinSeconds)
 }
 
 func (st *step) newCallID() {
 	token := st.in.Token
 	const tag = 12 // 48 random bits for the tag, 80 for the Call-ID
-	st.record(&messages.CallIDChosen{CallId: token[:len(token)-tag], FromTag: token[len(token)-tag:]})
+	event, e := st.room.CallIDChosen()
+	e.CallId, e.FromTag = token[:len(token)-tag], token[len(token)-tag:]
+	st.recordEvent(event)
 }
 
 // failed ends the chain; the next attempt waits by RFC 5626 §4.5. retryAfter
 // is negative when the peer named none.
 func (st *step) failed(status uint32, reason messages.Reason, retryAfter time.Duration) {
-	p := &st.policy
+	p := st.policy
 	base := p.retryBase()
-	if reason == messages.ReasonHandler && st.state.Bound() {
+	if reason == messages.ReasonHandler && st.State.Bound() {
 		base = min(base, handlerRetry)
 	}
-	wait := backoff(base, p.retryMax(), st.state.Failures+1, st.in.Jitter)
+	wait := backoff(base, p.retryMax(), st.State.Failures+1, st.in.Jitter)
 	switch {
-	case retryAfter == 0 && st.state.Failures == 0:
+	case retryAfter == 0 && st.State.Failures == 0:
 		wait = 0 // ERR-05: at once, but no peer sets our rate by saying so again
 	case retryAfter > 0: // ERR-21: longer, never shorter
 		wait = max(wait, jittered(min(retryAfter, p.maxRetryAfter()), st.in.Jitter))
 	}
 	st.record(&messages.AttemptFailed{
-		Attempt: st.state.Attempt.Number, Status: status, Reason: string(reason), RetryAtMs: st.retryAt(wait),
+		Attempt: st.State.Attempt.Number, Status: status, Reason: string(reason), RetryAtMs: st.retryAt(wait),
 	})
 }
 
@@ -91,17 +93,17 @@ func (st *step) failed(status uint32, reason messages.Reason, retryAfter time.Du
 // (ERR-07). A fetch halts nothing but for wrong credentials: that a registrar
 // lists no bindings says nothing about ours.
 func (st *step) halted(status uint32, reason messages.Reason, retryAfter time.Duration) {
-	p := &st.policy
-	if st.state.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH && reason != messages.ReasonRejectedCredentials {
+	p := st.policy
+	if st.State.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH && reason != messages.ReasonRejectedCredentials {
 		st.failed(status, reason, retryAfter)
 		return
 	}
-	wait := backoff(p.haltBase(), p.haltMax(), st.state.Halts, st.in.Jitter)
+	wait := backoff(p.haltBase(), p.haltMax(), st.State.Halts, st.in.Jitter)
 	if retryAfter > 0 {
 		wait = max(wait, jittered(min(retryAfter, p.maxRetryAfter()), st.in.Jitter))
 	}
 	st.record(&messages.ProfileHalted{
-		Attempt: st.state.Attempt.Number, Status: status, Reason: string(reason),
+		Attempt: st.State.Attempt.Number, Status: status, Reason: string(reason),
 		RetryAtMs: messages.ToMS(st.in.Now.Add(wait)),
 	})
 }
@@ -109,7 +111,7 @@ func (st *step) halted(status uint32, reason messages.Reason, retryAfter time.Du
 // retryAt is what to record of a wait: nothing for a fetch, which is not
 // repeated by itself.
 func (st *step) retryAt(wait time.Duration) int64 {
-	if st.state.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH {
+	if st.State.Attempt.Purpose == messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH {
 		return 0
 	}
 	return messages.ToMS(st.in.Now.Add(wait))

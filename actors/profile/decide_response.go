@@ -11,7 +11,7 @@ import (
 
 // response is the decision table for a final response to REGISTER
 // (RFC 3261 §8.1.3.5, §10.2, §21).
-func (st *step) response(cmd ResponseReceived) {
+func (st *step) response(cmd *ResponseReceived) {
 	r := cmd.Response
 	status := uint32(r.Status)
 	switch {
@@ -52,8 +52,8 @@ var configurationErrors = []int{404, 405, 410, 413, 414, 415, 416, 421, 439, 482
 // temporaryErrors are answers that another time may not get.
 var temporaryErrors = []int{408, 430, 480, 486, 487, 491}
 
-func (st *step) success(cmd ResponseReceived) {
-	a, r := &st.state.Attempt, cmd.Response
+func (st *step) success(cmd *ResponseReceived) {
+	a, r := &st.State.Attempt, cmd.Response
 	switch a.Purpose {
 	case messages.AttemptPurpose_ATTEMPT_PURPOSE_FETCH:
 		st.record(&messages.BindingsFetched{Attempt: a.Number, Contacts: uint32(len(r.Contacts))})
@@ -66,8 +66,8 @@ func (st *step) success(cmd ResponseReceived) {
 }
 
 // granted judges a 2xx to a registration (REG-11 to REG-17).
-func (st *step) granted(cmd ResponseReceived) {
-	a, r := &st.state.Attempt, cmd.Response
+func (st *step) granted(cmd *ResponseReceived) {
+	a, r := &st.State.Attempt, cmd.Response
 	if st.policy.RequireProof && cmd.Proof != "verified" {
 		st.failed(uint32(r.Status), messages.ReasonProof, -1)
 		return
@@ -84,7 +84,7 @@ func (st *step) granted(cmd ResponseReceived) {
 		return
 	}
 	granted = min(granted, st.policy.maxGranted())
-	event, e := messages.NewBindingGranted()
+	event, e := st.room.BindingGranted()
 	e.Attempt, e.Status = a.Number, uint32(r.Status)
 	e.GrantedSeconds = uint32(granted / time.Second)
 	e.UntilMs = messages.ToMS(st.in.Now.Add(granted))
@@ -102,12 +102,13 @@ func (st *step) granted(cmd ResponseReceived) {
 
 // challenged: 401 and 407 (RFC 3261 §22.2, §22.3).
 func (st *step) challenged(r *messages.SIPResponse) {
-	a, status := &st.state.Attempt, uint32(r.Status)
-	j, learned := challenge.JudgeAndLearn(st.challengePolicy(), st.state.Challenge, r.Challenges, a.Answers, a.Round, a.Continues)
-	event, e := messages.NewChallengeReceived()
+	a, status := &st.State.Attempt, uint32(r.Status)
+	j, learned := challenge.JudgeAndLearn(st.challengePolicy(), st.State.Challenge, r.Challenges, a.Answers, a.Round, a.Continues)
+	event, e := st.room.ChallengeReceived()
 	e.Attempt, e.Status, e.Challenges = a.Number, status, j.Recorded
 	st.note(event)
-	st.state.challenged(e, learned) // as Apply does, which takes the challenges apart once more
+	st.State.challenged(e, learned) // as Apply does, which takes the challenges apart once more
+	st.own = j.Verdict == challenge.Ask
 	switch j.Verdict {
 	case challenge.Refused, challenge.Nothing:
 		st.halted(status, j.Reason, r.RetryAfter)
@@ -118,7 +119,7 @@ func (st *step) challenged(r *messages.SIPResponse) {
 			st.failed(status, messages.ReasonInterrupted, 0)
 			return
 		}
-		st.again(a.Round+1, st.state.Challenge.Answers(a.Answers, j.Recorded))
+		st.again(a.Round+1, st.State.Challenge.Answers(a.Answers, j.Recorded))
 		st.ask(status, j.Rejected)
 	}
 }
@@ -138,32 +139,32 @@ var digestAlgorithms = []string{"SHA-512-256", "SHA-256", "MD5"}
 
 // stillWanted: no retry leaves for what an operator has called off meanwhile.
 func (st *step) stillWanted() bool {
-	return st.state.Attempt.Purpose != messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER || st.state.Wanted()
+	return st.State.Attempt.Purpose != messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER || st.State.Wanted()
 }
 
 // resend repeats the request of the chain as changed by the state, with the
 // credentials that it had.
 func (st *step) resend(status uint32) {
-	a := st.state.Attempt
+	a := st.State.Attempt
 	if !st.stillWanted() {
 		st.failed(status, messages.ReasonInterrupted, 0)
 		return
 	}
 	var answers []*messages.NonceCount
 	if st.mayAskEarly() { // else the answer was good for one request only
-		answers = st.state.Challenge.Answers(a.Answers, []*messages.RecordedChallenge{})
+		answers = st.State.Challenge.Answers(a.Answers, []*messages.RecordedChallenge{})
 	}
 	st.again(a.Round, answers)
 	if len(answers) > 0 {
 		st.ask(0, false)
 		return
 	}
-	st.do(SendRequest{Attempt: st.state.Attempt.Number})
+	st.do(SendRequest{Attempt: st.State.Attempt.Number})
 }
 
 // intervalTooBrief: 423 (RFC 3261 §10.2.8), before or after a challenge.
 func (st *step) intervalTooBrief(r *messages.SIPResponse) {
-	a := st.state.Attempt
+	a := st.State.Attempt
 	limit := uint32(st.policy.maxMinExpires() / time.Second)
 	if a.Purpose != messages.AttemptPurpose_ATTEMPT_PURPOSE_REGISTER ||
 		r.MinExpires <= a.ExpiresSeconds || r.MinExpires > limit || a.Intervals >= maxIntervals {
@@ -177,13 +178,13 @@ func (st *step) intervalTooBrief(r *messages.SIPResponse) {
 // badExtension: 420 (RFC 3261 §8.1.3.5): once more without the tags that the
 // registrar does not support.
 func (st *step) badExtension(r *messages.SIPResponse) {
-	a := st.state.Attempt
+	a := st.State.Attempt
 	if a.Adapted || len(r.Unsupported) == 0 {
 		st.halted(420, messages.ReasonConfiguration, r.RetryAfter)
 		return
 	}
 	const most = 16
-	dropped := slices.Clone(st.state.Dropped) // what an earlier chain learned still holds
+	dropped := slices.Clone(st.State.Dropped) // what an earlier chain learned still holds
 	for _, tag := range r.Unsupported {
 		if len(dropped) < most && !slices.Contains(dropped, tag) {
 			dropped = append(dropped, tag)
@@ -196,7 +197,7 @@ func (st *step) badExtension(r *messages.SIPResponse) {
 // doesNotExist: 481 to a REGISTER is not foreseen, but a new Call-ID helps
 // registrars that confuse it with a dialog. Once.
 func (st *step) doesNotExist(r *messages.SIPResponse) {
-	if st.state.Attempt.Renamed {
+	if st.State.Attempt.Renamed {
 		st.failed(481, messages.ReasonBusy, r.RetryAfter)
 		return
 	}
@@ -208,7 +209,7 @@ func (st *step) doesNotExist(r *messages.SIPResponse) {
 // target set are followed (S-06), each URI once, so that credentials never go
 // to a host that a stranger names.
 func (st *step) redirected(r *messages.SIPResponse) {
-	a := st.state.Attempt
+	a := st.State.Attempt
 	for _, target := range r.Redirects {
 		if slices.Contains(a.Targets, target) || !slices.Contains(st.policy.Targets, HostOf(target)) {
 			continue

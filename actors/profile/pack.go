@@ -48,14 +48,20 @@ func (w *Words) Pack(id string, version uint64, s State) string {
 
 // Unpack is the inverse of Pack for the same id. The strings of the state may
 // be parts of packed.
-func (w *Words) Unpack(id, packed string) (State, uint64) {
+func (w *Words) Unpack(id, packed string) (s State, version uint64) {
+	version = w.UnpackInto(id, packed, &s)
+	return s, version
+}
+
+// UnpackInto is Unpack into a state that the caller has.
+func (w *Words) UnpackInto(id, packed string, s *State) (version uint64) {
+	*s = State{}
 	c := codec{texts: w.Texts, id: id, in: packed, reading: true}
-	version := c.uvarint()
+	version = c.uvarint()
 	c.present = c.uvarint()
 	c.text.Grow(int(c.uvarint()))
-	var s State
-	c.state(&s)
-	return s, version
+	c.state(s)
+	return version
 }
 
 // state passes over every field, once to pack and once to unpack: what is
@@ -160,10 +166,13 @@ func (c *codec) readRealms(n int) []challenge.Realm {
 	var raws []string
 	if n == 1 { // the usual state, in one piece of memory
 		room := new(struct {
-			realm [1]challenge.Realm
-			raw   [1]string
+			realm  [1]challenge.Realm
+			raw    [1]string
+			answer [1]*messages.NonceCount
+			count  messages.NonceCount
 		})
-		list, raws = room.realm[:], room.raw[:]
+		room.answer[0] = &room.count
+		list, raws, c.answer = room.realm[:], room.raw[:], room.answer[:]
 	} else {
 		list = make([]challenge.Realm, n)
 	}
@@ -214,7 +223,10 @@ func (c *codec) answers(list *[]*messages.NonceCount, realms []challenge.Realm) 
 }
 
 func (c *codec) readAnswers(n int, realms []challenge.Realm) []*messages.NonceCount {
-	list := messages.NewNonceCounts(n)
+	list := c.answer
+	if n != len(list) {
+		list = messages.NewNonceCounts(n)
+	}
 	for _, a := range list {
 		if place := c.uvarint(); place > 0 {
 			a.Space, a.Realm = realms[place-1].Space, realms[place-1].Name

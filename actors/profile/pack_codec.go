@@ -34,6 +34,8 @@ type codec struct {
 	in   string
 	at   int
 	text strings.Builder
+	// answer is room for the only answer.
+	answer []*messages.NonceCount
 }
 
 // packedRoom is enough for the usual state.
