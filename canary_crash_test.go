@@ -37,19 +37,22 @@ type leak struct{ answer string }
 
 func (l leak) String() string { return l.answer }
 
-// Append implements actors.Journal. It panics with an error when "append" is
+// AppendThen implements actors.Journal. It panics with an error when "append" is
 // registered.
-func (p *poisoned) Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
-	if stream == "p/append" && events[0].GetBindingGranted() != nil {
+func (p *poisoned) AppendThen(stream string, after uint64, at time.Time, events []*messages.ProfileEvent, done func(error)) {
+	if stream == "p/append" && len(events) > 0 && events[0].GetBindingGranted() != nil {
 		panic(errors.New("the journal has a fault"))
 	}
-	return p.Memory.Append(ctx, stream, after, at, events...)
+	p.Memory.AppendThen(stream, after, at, events, done)
 }
 
 // Replay implements actors.Journal.
 func (p *poisoned) Replay(ctx context.Context, r actors.Replayer) error {
 	return p.Memory.Replay(ctx, r)
 }
+
+// Flush implements actors.Sender.
+func (p *poisoned) Flush() {}
 
 // Send implements actors.Sender: it challenges, and takes the answer.
 func (p *poisoned) Send(req *messages.SIPRequest, done func(messages.SIPOutcome)) {

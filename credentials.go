@@ -83,6 +83,24 @@ func (c *credentials) setFromFile(d actors.Declaration) (changed, ended bool) {
 	return c.put(d.ID, credentialOf(d)), ended
 }
 
+// inForce tells whether setFromFile would leave everything as it is.
+func (c *credentials) inForce(d actors.Declaration) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	next := credentialOf(d)
+	if before, replaced := c.replaced[d.ID]; replaced {
+		return before.hash == rowOf(d) && equal(before.credential, next)
+	}
+	packed, known := c.all.Get(d.ID)
+	if isEmpty(next) {
+		return !known
+	}
+	var room [128]byte
+	b := pack(room[:0], next)
+	defer clear(b)
+	return known && bytes.Equal(packed, b)
+}
+
 // replace is set for a secret that lasts until the file says something else.
 func (c *credentials) replace(id string, next actors.Credential, says fileRow) {
 	c.mu.Lock()

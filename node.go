@@ -36,6 +36,7 @@ type Node struct {
 	running     atomic.Pointer[actors.Farm] // farm, for the store, which is there before it
 	admin       *admin.Server
 	credentials *credentials
+	bindings    bindingIndex
 
 	ready      atomic.Bool
 	starting   atomic.Pointer[string] // what Start is doing, for Ready
@@ -96,7 +97,7 @@ func (n *Node) build() error {
 	var err error
 	n.adapter, err = sipadapter.New(sipadapter.Options{
 		Listen: o.SIP.Listen, Advertise: o.SIP.Advertise, UserAgent: o.SIP.UserAgent,
-		AllowSources: o.SIP.AcceptFrom, Logger: n.log, Counters: sipCounters{n.metrics},
+		AllowSources: o.SIP.AcceptFrom, Collect: true, Logger: n.log, Counters: sipCounters{n.metrics},
 		OnRequest: func(in *messages.SIPInbound) bool { return n.farm.Inbound(in) },
 	})
 	if err != nil {
@@ -188,7 +189,10 @@ func (n *Node) start(ctx context.Context) error {
 	n.starting.Store(new("applying the profile files"))
 	p := n.plan
 	n.plan, n.options.Desired = nil, Desired{} // of a million rows nothing stays
-	if err := n.apply(ctx, p, true); err != nil {
+	n.reloading.Lock()
+	err := n.apply(ctx, p, true)
+	n.reloading.Unlock()
+	if err != nil {
 		return err
 	}
 	if err := n.dropOrphans(ctx); err != nil {
@@ -341,9 +345,9 @@ func fold(stream string, state []byte, events []*messages.Envelope) ([]byte, err
 // journal makes the store what the actors ask for.
 type journal struct{ *store.Store }
 
-// Append implements actors.Journal.
-func (j journal) Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
-	return appendError(j.Store.Append(ctx, stream, after, at, events...))
+// AppendThen implements actors.Journal.
+func (j journal) AppendThen(stream string, after uint64, at time.Time, events []*messages.ProfileEvent, done func(error)) {
+	j.Store.AppendThen(stream, after, at, events, func(err error) { done(appendError(err)) })
 }
 
 // AppendSession implements actors.Journal.

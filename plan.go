@@ -22,7 +22,9 @@ type plan struct {
 	// rows has a planned for each row, by id.
 	rows   declare.Table
 	marked bool // rows that are in force
-	seed   maphash.Seed
+	// secrets is true when the secret of a row is not in force.
+	secrets bool
+	seed    maphash.Seed
 }
 
 // planned is what is kept of a row: its hash, a hash of its binding, and whether
@@ -118,7 +120,7 @@ func (p *plan) row(id string) (planned, bool) {
 }
 
 // isBinding tells whether a profile registers what its row says.
-func (p *plan) isBinding(row planned, s profile.Spec) bool {
+func (p *plan) isBinding(row planned, s *profile.Spec) bool {
 	sum := p.bindingHash(s.AOR, s.Registrar)
 	return [bindingSize]byte(row[rowSize:]) == sum
 }

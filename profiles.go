@@ -58,6 +58,7 @@ func (n *Node) AddProfile(ctx context.Context, d actors.Declaration) (actors.Pro
 	if _, err := n.keepSecrets(ctx, []actors.Declaration{d}, false); err != nil {
 		return actors.ProfileView{}, err
 	}
+	n.bindings.add(d.ID, bindingOf(d))
 	return n.farm.Do(ctx, d.ID, declaration(d, sourceAPI, false))
 }
 
@@ -110,6 +111,9 @@ func (n *Node) ImportProfiles(ctx context.Context, ds []actors.Declaration, dryR
 	for i, d := range accepted {
 		declared[i] = actors.Declared{ID: d.ID, Command: declaration(d, sourceAPI, changed[i])}
 	}
+	if !dryRun {
+		n.bindings.addAll(declared)
+	}
 	for i, r := range n.farm.Declare(ctx, declared, dryRun) {
 		results[places[i]] = r
 	}
@@ -125,19 +129,6 @@ func (n *Node) alone(ctx context.Context) (done func(), err error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-}
-
-// binding is what two profiles would fight for: the same contact of the same
-// AOR at the same registrar.
-type binding struct{ aor, registrar, contact string }
-
-func bindingOf(d actors.Declaration) binding {
-	return binding{d.AOR, d.Registrar, actors.ContactUser(specOf(d))}
-}
-
-func errTaken(d actors.Declaration, other string) error {
-	return fmt.Errorf("%w: profile %q: aor: profile %q registers %s at %q with the same contact already",
-		actors.ErrInvalid, d.ID, other, d.AOR, d.Registrar)
 }
 
 // sameBinding refuses to turn a profile into one for another binding: aor and
@@ -160,22 +151,6 @@ func (n *Node) sameBinding(ctx context.Context, d actors.Declaration) error {
 
 func errIdentity(id string) error {
 	return fmt.Errorf("%w: profile %q: aor and registrar identify the binding; remove the profile and add it again", actors.ErrInvalid, id)
-}
-
-// takenBindings finds which of the declared bindings a profile holds already.
-func (n *Node) takenBindings(ctx context.Context, ds []actors.Declaration) (map[binding]string, error) {
-	wanted := make(map[binding]bool, len(ds))
-	for _, d := range ds {
-		wanted[bindingOf(d)] = true
-	}
-	taken := map[binding]string{}
-	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
-		b := binding{s.Spec.AOR, s.Spec.Registrar, actors.ContactUser(s.Spec)}
-		if s.Exists() && wanted[b] {
-			taken[b] = id
-		}
-	})
-	return taken, err
 }
 
 // keepSecrets seals the secrets of profiles before the profiles know of them,
@@ -244,6 +219,7 @@ func (n *Node) ChangeProfile(ctx context.Context, id string, p actors.Patch) (ac
 	// The row stays, so that the unchanged file does not undo the change; the
 	// marked source makes the core look at the fields.
 	command.Row, command.Patch = s.Row, true
+	n.bindings.add(id, bindingOf(d))
 	return n.farm.Do(ctx, id, command)
 }
 

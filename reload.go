@@ -64,16 +64,20 @@ const applyBatch = 5000
 // The xSPs are built anew: their authenticators belong to the node from here
 // on, also after an error.
 func (n *Node) Apply(ctx context.Context, desired Desired) error {
-	p, err := newPlan(desired, nil)
+	n.reloading.Lock()
+	defer n.reloading.Unlock()
+	secrets := false
+	p, err := newPlan(desired, func(d actors.Declaration) { secrets = secrets || !n.credentials.inForce(d) })
 	if err != nil {
 		closeXSPs(desired.XSPs)
 		return err
 	}
+	p.secrets = secrets
 	return n.apply(ctx, p, false)
 }
 
 // apply carries out a plan; with starting the xSPs and the secrets are in force
-// already.
+// already. Whoever calls it holds reloading.
 func (n *Node) apply(ctx context.Context, p *plan, starting bool) error {
 	desired, inForce := p.desired, starting
 	defer func() {
@@ -81,8 +85,6 @@ func (n *Node) apply(ctx context.Context, p *plan, starting bool) error {
 			closeXSPs(desired.XSPs)
 		}
 	}()
-	n.reloading.Lock()
-	defer n.reloading.Unlock()
 	left := n.settling.active()
 	found, err := n.survey(ctx, p)
 	if err == nil {
@@ -123,7 +125,7 @@ func (n *Node) apply(ctx context.Context, p *plan, starting bool) error {
 		return fmt.Errorf("set the trunks: %w", err)
 	}
 	moved := map[string]actors.Declaration{}
-	if !starting || found.inForce < p.rows.Len() {
+	if p.secrets || found.inForce < p.rows.Len() {
 		moved = n.declareRows(ctx, p, found, starting)
 	}
 	if err := n.dropUnlisted(ctx, found); err != nil {
@@ -164,6 +166,9 @@ func (n *Node) declareRows(ctx context.Context, p *plan, found *survey, starting
 
 // declareAll gives declarations to the farm and says which were not applied.
 func (n *Node) declareAll(ctx context.Context, declared []actors.Declared) {
+	// Both before and after, so that an index that is built meanwhile has them.
+	n.bindings.addAll(declared)
+	defer n.bindings.addAll(declared)
 	for _, r := range n.farm.Declare(ctx, declared, false) {
 		if r.Error != "" && ctx.Err() == nil {
 			n.log.Error("profile not applied", "profile", r.ID, "error", r.Error)

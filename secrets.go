@@ -94,7 +94,7 @@ func (n *Node) dropOrphans(ctx context.Context) error {
 	if orphans.Len() == 0 {
 		return nil
 	}
-	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
+	err := n.farm.PeekAll(ctx, func(id string, s *profile.State) {
 		if s.Exists() {
 			orphans.Delete(id)
 		}

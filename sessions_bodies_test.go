@@ -266,8 +266,10 @@ func TestAppendSessionThroughTheNode(t *testing.T) {
 	started := messages.NewSessionEvent(&messages.SessionStarted{Spec: &messages.SessionSpec{Profile: "alice", Registrar: "r"}, CallId: "c"})
 	ended := messages.NewSessionEvent(&messages.SessionEnded{Reason: string(messages.ReasonHangup)})
 	added := messages.NewProfileEvent(&messages.ProfileAdded{Spec: &messages.ProfileSpec{Aor: "sip:alice@example.test", Registrar: "r"}, Source: "api"})
+	appended := make(chan error, 1)
+	j.AppendThen("p/alice", 0, time.Now(), []*messages.ProfileEvent{added}, func(err error) { appended <- err })
 	for _, err := range []error{
-		j.Append(t.Context(), "p/alice", 0, time.Now(), added),
+		<-appended,
 		j.AppendSession(t.Context(), "s/up", 0, time.Now(), started),
 		j.AppendSession(t.Context(), "s/over", 0, time.Now(), started, ended),
 		muster.Checkpoint(node),

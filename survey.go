@@ -30,7 +30,7 @@ type survey struct {
 func (n *Node) survey(ctx context.Context, p *plan) (*survey, error) {
 	v := &survey{registrars: map[string]int{}, xsps: map[string]int{}, moved: map[string]bool{}}
 	p.unmark()
-	err := n.farm.Declarations(ctx, func(id string, s profile.State) {
+	err := n.farm.PeekAll(ctx, func(id string, s *profile.State) {
 		row, listed := p.row(id)
 		same := listed && s.Source == sourceFile && row.isRow(s.Row)
 		if s.Exists() && s.Source == sourceAPI && !p.registrars[s.Spec.Registrar] {
@@ -45,7 +45,7 @@ func (n *Node) survey(ctx context.Context, p *plan) (*survey, error) {
 		case same && s.Removing, listed && !s.Exists():
 		case listed && s.Removing:
 			v.moved[id] = true
-		case listed && !p.isBinding(row, s.Spec):
+		case listed && !p.isBinding(row, &s.Spec):
 			v.moved[id] = true
 			v.withdraw = append(v.withdraw, id)
 		case listed || s.Source != sourceFile:
@@ -61,7 +61,7 @@ func (n *Node) survey(ctx context.Context, p *plan) (*survey, error) {
 // countXSPs counts a profile whose handlers somebody has chosen through the API.
 // A row that changed says anew who answers, and one that is gone takes its
 // profile along. One that did not change leaves what an operator chose.
-func (v *survey) countXSPs(p *plan, s profile.State, row planned, listed bool) {
+func (v *survey) countXSPs(p *plan, s *profile.State, row planned, listed bool) {
 	if !s.Exists() || listed && !row.isRow(s.Row) || !listed && s.Source == sourceFile {
 		return
 	}

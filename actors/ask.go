@@ -35,7 +35,7 @@ const limitSlack = time.Second
 
 // ask sends the question to the authenticator that the attempt names.
 func (a *profileActor) ask(ctx actor.Context, e profile.AskCredentials) {
-	s, now := a.state, time.Now()
+	s, now := a.state(), time.Now()
 	a.dropQuestion()
 	a.asked = &question{ref: a.farm.reference(e.Handler), attempt: e.Attempt, handler: e.Handler, asked: now}
 	pid, ok := a.farm.handler(e.Handler)
@@ -47,21 +47,23 @@ func (a *profileActor) ask(ctx actor.Context, e profile.AskCredentials) {
 	if e.Handler != messages.DigestHandler {
 		deadline = s.Attempt.AnswerBy
 		a.pause()
-		self, root := a.self, a.farm.root
-		a.asked.limit = time.AfterFunc(deadline.Sub(now)+limitSlack, func() {
-			root.Send(self, &observed{command: profile.TimerFired{}})
-		})
+		self, root, late := a.self, a.farm.root, &observed{busy: a.busy, command: profile.TimerFired{}}
+		a.asked.limit = time.AfterFunc(deadline.Sub(now)+limitSlack, func() { root.Send(self, late) })
 	}
 	r, _ := a.farm.registrar(s.Spec.Registrar)
 	_, requestURI := a.target(r)
-	challenges := s.Challenge.Questions(s.Attempt.Answers)
-	ctx.Request(pid, &messages.AuthChallenge{
+	q := &messages.AuthChallenge{
 		Ref: a.asked.ref, Purpose: messages.Purpose_REGISTRATION, ProfileId: a.id, Aor: s.Spec.AOR,
 		Method: "REGISTER", RequestUri: requestURI, StatusCode: e.Status,
-		Round: s.Attempt.Round, Rejected: e.Rejected,
-		Deadline: timestamppb.New(deadline), Challenges: challenges,
-		BodyHashes: bodyHashes(challenges, nil),
-	})
+		Round: s.Attempt.Round, Rejected: e.Rejected, Deadline: timestamppb.New(deadline),
+	}
+	if e.Handler == messages.DigestHandler {
+		q.Challenges = s.Challenge.Unparsed(s.Attempt.Answers) // it reads them itself
+	} else {
+		q.Challenges = s.Challenge.Questions(s.Attempt.Answers)
+		q.BodyHashes = bodyHashes(q.Challenges, nil)
+	}
+	ctx.Request(pid, q)
 }
 
 // pause lets others use the registrar's slot while an xSP thinks.
@@ -102,12 +104,12 @@ func bodyHashes(challenges []*messages.Challenge, body []byte) map[string]string
 // judged takes the verdict on the question that is out. Any other is late.
 func (a *profileActor) judged(ctx actor.Context, v *verdict) {
 	q := a.asked
-	if q == nil || q.ref != v.ref || !a.state.Attempt.Open || q.attempt != a.state.Attempt.Number {
+	if q == nil || q.ref != v.ref || !a.state().Attempt.Open || q.attempt != a.state().Attempt.Number {
 		a.farm.observer.ChallengeAnswered(v.handler, outcomeLate, 0)
 		return
 	}
 	elapsed := time.Since(q.asked)
-	a.farm.tallies.of(a.state.Spec.Registrar, q.handler).add(v.outcome, elapsed)
+	a.farm.tallies.of(a.state().Spec.Registrar, q.handler).add(v.outcome, elapsed)
 	if q.handler == messages.DigestHandler { // an xSP's actor has counted it
 		a.farm.observer.ChallengeAnswered(messages.DigestHandler, v.outcome, elapsed)
 	}
@@ -115,9 +117,9 @@ func (a *profileActor) judged(ctx actor.Context, v *verdict) {
 	case v.answer != nil:
 		a.dropQuestion()
 		a.mutations, a.proofs = v.answer.GetMutations(), v.answer.GetProofs()
-		a.handle(ctx, profile.CredentialsOffered{
+		a.handle(ctx, &profile.CredentialsOffered{
 			Attempt: q.attempt, Handler: q.handler, Elapsed: elapsed,
-			Unanswered: countsOf(a.state.Attempt.Answers, v.checked.Unanswered), Headers: v.checked.Headers,
+			Unanswered: countsOf(a.state().Attempt.Answers, v.checked.Unanswered), Headers: v.checked.Headers,
 			Preemptive: v.answer.GetPreemptive(), Continues: v.answer.GetContinues(),
 		})
 	case v.refusal != nil:

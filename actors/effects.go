@@ -38,41 +38,73 @@ func (a *profileActor) sendInTurn(attempt uint64) {
 		a.send()
 		return
 	}
-	self, root := a.self, a.farm.root
-	answer := pacedSend{send: func() { root.Send(self, &sendNow{attempt: attempt}) }}
+	self, root, b := a.self, a.farm.root, a.busy
+	answer := pacedSend{send: func() { root.Send(self, &sendNow{busy: b, attempt: attempt}) }}
 	if a.paused {
 		answer.id, answer.prepaid = a.id, !a.slotSpent
 		a.slotSpent, a.paused = true, false
 	}
-	gate := a.farm.turnstile(a.state.Spec.Registrar)
-	if gate == nil {
-		a.send() // the registrar was removed; the attempt ends by itself
-		return
+	gate := a.farm.turnstile(a.state().Spec.Registrar)
+	// Without a gate the registrar was removed; the attempt ends by itself.
+	if gate == nil || gate.answer(answer, a.heard) {
+		a.send()
 	}
-	gate.answer(answer, a.heard)
+}
+
+// sending is a request that is out, and the message that brings its outcome.
+type sending struct {
+	busy    *busy
+	attempt uint64
+	proofs  []*messages.ExpectedProof
+	request messages.SIPRequest
+	outcome messages.SIPOutcome
+	report  func(messages.SIPOutcome)
+	// received is outcome as a command.
+	received profile.ResponseReceived
+}
+
+func newSending(f *Farm, to *actor.PID) *sending {
+	s := new(sending)
+	s.report = func(o messages.SIPOutcome) {
+		s.outcome = o
+		f.root.Send(to, s)
+	}
+	return s
 }
 
 // send builds the open attempt's request and hands it to the adapter.
 func (a *profileActor) send() {
-	a.gate = a.state.Spec.Registrar
-	request := a.request()
-	attempt, proofs := a.state.Attempt.Number, a.proofs
-	self, root := a.self, a.farm.root
-	a.farm.sender.Send(request, func(o messages.SIPOutcome) {
-		root.Send(self, &observed{command: outcome(attempt, o, proofs)})
-	})
+	a.gate = a.state().Spec.Registrar
+	s := a.spare
+	if a.spare = nil; s == nil {
+		s = newSending(a.farm, a.self)
+	}
+	s.busy, s.attempt, s.proofs = a.busy, a.state().Attempt.Number, a.proofs
+	a.fill(&s.request)
+	a.farm.sender.Send(&s.request, s.report)
 }
 
-// outcome translates a report of the adapter.
-func outcome(attempt uint64, o messages.SIPOutcome, proofs []*messages.ExpectedProof) profile.Command {
-	if o.Response == nil {
-		return profile.RequestFailed{Attempt: attempt, Failure: o.Failure}
+// reported takes the outcome of a request.
+func (a *profileActor) reported(ctx actor.Context, s *sending) {
+	if s.busy == a.busy {
+		a.note(&s.outcome)
+		a.handle(ctx, s.command())
 	}
-	c := profile.ResponseReceived{Attempt: attempt, Response: o.Response}
-	if o.Response.Status < 300 {
-		c.Proof = proofOf(o.Response.AuthInfo, proofs)
+	*s = sending{report: s.report}
+	a.spare = s
+}
+
+// command is what the outcome means to the core.
+func (s *sending) command() profile.Command {
+	r := s.outcome.Response
+	if r == nil {
+		return profile.RequestFailed{Attempt: s.attempt, Failure: s.outcome.Failure}
 	}
-	return c
+	s.received = profile.ResponseReceived{Attempt: s.attempt, Response: r}
+	if r.Status < 300 {
+		s.received.Proof = proofOf(r.AuthInfo, s.proofs)
+	}
+	return &s.received
 }
 
 // proofOf joins the verdicts on all (Proxy-)Authentication-Info headers: one
@@ -90,12 +122,12 @@ func proofOf(infos []messages.AuthInfo, proofs []*messages.ExpectedProof) string
 	return joined
 }
 
-// request is the REGISTER of the open attempt (RFC 3261 §10.2).
-func (a *profileActor) request() *messages.SIPRequest {
-	s := &a.state
+// fill makes q the REGISTER of the open attempt (RFC 3261 §10.2).
+func (a *profileActor) fill(q *messages.SIPRequest) {
+	s := a.state()
 	r, _ := a.farm.registrar(s.Spec.Registrar)
 	uri, requestURI := a.target(r)
-	q := &messages.SIPRequest{
+	*q = messages.SIPRequest{
 		NextHop: uri, Method: "REGISTER", RequestURI: requestURI,
 		From: s.Spec.AOR, FromTag: s.FromTag, To: s.Spec.AOR,
 		CallID: s.CallID, CSeq: s.CSeq,
@@ -113,7 +145,6 @@ func (a *profileActor) request() *messages.SIPRequest {
 	case messages.AttemptPurpose_ATTEMPT_PURPOSE_UNREGISTER:
 		q.Expires = 0
 	}
-	return q
 }
 
 // registerTags are the option tags of a REGISTER (RFC 3327 §5.1).
@@ -121,9 +152,9 @@ var registerTags = []string{"path"}
 
 // target is where the attempt's request goes, and its Request-URI: the registrar,
 // or where it was redirected to.
-func (a *profileActor) target(r registrar) (uri, asRequestURI string) {
-	if n := len(a.state.Attempt.Targets); n > 0 {
-		uri = a.state.Attempt.Targets[n-1]
+func (a *profileActor) target(r *registrar) (uri, asRequestURI string) {
+	if n := len(a.state().Attempt.Targets); n > 0 {
+		uri = a.state().Attempt.Targets[n-1]
 		return uri, requestURI(uri)
 	}
 	return r.config.URI, r.requestURI

@@ -15,8 +15,8 @@ import (
 type entry struct {
 	id    string
 	words *profile.Words
-	// newest holds the newest durable state. The profile's actor writes it while
-	// it runs, the shard packs it when the actor has ended, anyone may read it.
+	// newest holds the newest durable state: packed, or with an actor. The shard
+	// writes it, anyone may read it.
 	newest atomic.Pointer[held]
 
 	// The rest is the shard's own.
@@ -35,22 +35,34 @@ type entry struct {
 	busy   *busy
 }
 
-// busy is what an entry knows while, and shortly after, something happens; nil
-// when it is idle and well.
+// busy is a profile's time with an actor: from the order that needs one until
+// there is nothing left to do. It goes to the actor when that time begins and
+// comes back to the shard when it is over. The entry keeps it for a while if
+// there were failures.
 type busy struct {
-	// mu lets the child see, when it has nothing left to do, that no order is on
-	// its way, so that none is lost when it stops.
+	entry *entry
+	shard *actor.PID
+	actor *profileActor
+	// first is the order that it began with; reload is entry.reload at that time.
+	first  *order
+	reload bool
+
+	// mu lets the actor see, when it has nothing left to do, that no order is on
+	// its way, so that none is lost. It guards what follows.
 	mu sync.Mutex
-	// child runs while there is something to do; nil once it has decided to stop.
+	// child has the profile; nil once it has given it back.
 	child *actor.PID
 	// sent counts the orders that the child was given.
 	sent uint64
+	// now is the newest durable state. The child writes it, anyone may read it.
+	now  versioned
+	held held
 
 	crashes crashes // the shard's own
 }
 
-// leave is the child's word that it has handled so many orders and stops, unless
-// there are more.
+// leave is the child's word that it has handled so many orders and gives the
+// profile back, unless there are more.
 func (b *busy) leave(handled uint64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -61,11 +73,27 @@ func (b *busy) leave(handled uint64) bool {
 	return true
 }
 
-// held is a state in one of two forms.
+func (b *busy) load() versioned {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now
+}
+
+// keep replaces the newest state.
+func (b *busy) keep(state *profile.State, version uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.now.state, b.now.version = *state, version
+}
+
+// held is where a state is: packed, or with an actor, or, of a profile of which
+// nothing is known, nowhere.
 type held struct {
 	packed string
-	full   *versioned // nil when packed
+	busy   *busy
 }
+
+var nothing = &held{}
 
 // versioned is a state and the version of the stream that it is the fold of.
 type versioned struct {
@@ -74,35 +102,23 @@ type versioned struct {
 }
 
 func newEntry(words *profile.Words, id string) *entry {
-	e := &entry{id: id, words: words, index: -1}
-	e.keep(&versioned{})
+	e := &entry{id: id, words: words, index: -1, status: statusIndex("")}
+	e.newest.Store(nothing)
 	return e
 }
 
 // load returns the newest durable state.
 func (e *entry) load() (v versioned) {
-	h := e.newest.Load()
-	if h.full != nil {
-		return *h.full
+	switch h := e.newest.Load(); {
+	case h.busy != nil:
+		return h.busy.load()
+	case h != nothing:
+		v.version = e.words.UnpackInto(e.id, h.packed, &v.state)
 	}
-	v.state, v.version = e.words.Unpack(e.id, h.packed)
 	return v
 }
 
 func (e *entry) state() profile.State { return e.load().state }
-
-// whole is load for whoever only looks while nobody packs: it copies nothing when
-// the state is whole already.
-func (e *entry) whole() *versioned {
-	if h := e.newest.Load(); h.full != nil {
-		return h.full
-	}
-	v := e.load()
-	return &v
-}
-
-// keep holds a state as it is.
-func (e *entry) keep(v *versioned) { e.newest.Store(&held{full: v}) }
 
 // pack makes the state small.
 func (e *entry) pack(v *versioned) {
@@ -112,7 +128,7 @@ func (e *entry) pack(v *versioned) {
 
 // mayBe tells cheaply whether an entry can have a status.
 func (e *entry) mayBe(status string) bool {
-	return e.newest.Load().full != nil || e.status == statusIndex(status)
+	return e.newest.Load().busy != nil || e.status == statusIndex(status)
 }
 
 var statusIndexes = States()
@@ -126,7 +142,24 @@ func statusIndex(status string) uint8 {
 	return uint8(i)
 }
 
-// occupied returns what a busy entry knows.
+// engage gives the entry to an actor, with the state v, or the one it has.
+func (e *entry) engage(shard *actor.PID, a *profileActor, first *order, v *versioned) *busy {
+	b := &busy{entry: e, shard: shard, actor: a, first: first, reload: e.reload, child: a.self, sent: 1}
+	if v == nil {
+		b.now = e.load()
+	} else {
+		b.now = *v
+	}
+	if e.busy != nil {
+		b.crashes = e.busy.crashes
+	}
+	b.held.busy = b
+	e.reload, e.busy = false, b
+	e.newest.Store(&b.held)
+	return b
+}
+
+// occupied returns what is known of an entry that failed.
 func (e *entry) occupied() *busy {
 	if e.busy == nil {
 		e.busy = new(busy)
@@ -134,7 +167,7 @@ func (e *entry) occupied() *busy {
 	return e.busy
 }
 
-// running is the profile's actor, nil when none runs.
+// running is the actor that has the profile, nil when none has.
 func (e *entry) running() *actor.PID {
 	if e.busy == nil {
 		return nil

@@ -76,11 +76,13 @@ type Farm struct {
 	restored   [Shards]*shardActor
 	digests    []*actor.PID
 	asked      atomic.Uint64 // questions to the DigestActors
-	workers    workers
+	workers    workers       // for what may wait
+	loops      *loops        // for what does not
+	crew       *crew
 	clock      *clock
 	words      profile.Words
 	population population
-	registrars atomic.Pointer[map[string]registrar]
+	registrars atomic.Pointer[map[string]*registrar]
 	xsps       atomic.Pointer[xspTable]
 	vaults     Vaults
 	tallies    tallies
@@ -104,7 +106,7 @@ type Farm struct {
 func NewFarm(o FarmOptions) *Farm {
 	f := &Farm{
 		journal: o.Journal, sender: o.Sender, credentials: o.Credentials, observer: o.Observer,
-		token: o.Token, log: o.Logger, secretGone: o.SecretGone, stopped: make(chan struct{}), vaults: o.Vaults,
+		token: o.Token, log: o.Logger, secretGone: o.SecretGone, stopped: make(chan struct{}), vaults: o.Vaults, loops: newLoops(o.Sender.Flush),
 		bodies: o.Bodies, onInvite: o.OnInvite,
 	}
 	f.words.Texts = new(words.Table)
@@ -123,7 +125,8 @@ func NewFarm(o FarmOptions) *Farm {
 	// a challenge (S-62). What matters is logged by us.
 	f.system = actor.NewActorSystem(actor.WithLoggerFactory(quiet))
 	f.root = f.system.Root
-	f.registrars.Store(&map[string]registrar{})
+	f.crew = newCrew(f)
+	f.registrars.Store(&map[string]*registrar{})
 	f.xsps.Store(&xspTable{})
 	f.clock = newClock(func(shard int) { f.root.Send(f.shards[shard], &shardTick{}) })
 	f.digests = f.spawnDigests()
@@ -141,17 +144,22 @@ func (f *Farm) props(producer actor.Producer, options ...actor.PropsOption) *act
 	return actor.PropsFromProducer(producer, append(options, actor.WithDispatcher(&f.workers))...)
 }
 
+// quickProps are those of actors that wait for nothing.
+func (f *Farm) quickProps(producer actor.Producer) *actor.Props {
+	return actor.PropsFromProducer(producer, actor.WithDispatcher(f.loops), actor.WithMailbox(newSlimMailbox))
+}
+
 // spawnDigests starts the DigestActors: one per processor, which are asked in
 // turn. One that is idle runs on the goroutine of whoever asks: it takes two
 // microseconds and waits for nothing, so that waking another would cost more.
 func (f *Farm) spawnDigests() []*actor.PID {
 	key := []byte(f.token())
 	pool := make([]*actor.PID, runtime.GOMAXPROCS(0))
-	here := actor.WithDispatcher(actor.NewSynchronizedDispatcher(f.workers.Throughput()))
+	here, mailbox := actor.WithDispatcher(actor.NewSynchronizedDispatcher(f.workers.Throughput())), actor.WithMailbox(newSlimMailbox)
 	for i := range pool {
 		pool[i] = f.root.Spawn(actor.PropsFromProducer(func() actor.Actor {
 			return &digestActor{credentials: f.credentials, token: f.token, sessKey: key}
-		}, here))
+		}, here, mailbox))
 	}
 	return pool
 }
@@ -166,7 +174,7 @@ func (f *Farm) Start(ctx context.Context) error {
 	}
 	r.finish()
 	for i, s := range f.restored {
-		pid, err := f.root.SpawnNamed(f.props(func() actor.Actor { return s }), fmt.Sprintf("shard-%04d", i))
+		pid, err := f.root.SpawnNamed(f.quickProps(func() actor.Actor { return s }), fmt.Sprintf("shard-%04d", i))
 		if err != nil {
 			return fmt.Errorf("start shard %d: %w", i, err)
 		}
@@ -200,7 +208,8 @@ func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 	f.changes.end()
 	var waits []*actor.PID
 	waits = append(waits, f.shards[:]...)
-	f.eachGate(func(_ string, r registrar) { r.turnstile.stop() })
+	f.eachGate(func(_ string, r *registrar) { r.turnstile.stop() })
+	waits = append(waits, f.crew.pids()...)
 	waits = append(waits, f.digests...)
 	for _, pid := range f.xsps.Load().pids {
 		waits = append(waits, pid)
@@ -212,13 +221,14 @@ func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 		}
 	}
 	f.workers.close()
+	f.loops.close()
 	f.system.Shutdown()
 }
 
 // Hold stops fresh attempts, or lets them go on: for a shutdown, and while the
 // store has failed and nothing may leave.
 func (f *Farm) Hold(on bool) {
-	f.eachGate(func(_ string, r registrar) { r.turnstile.hold(on) })
+	f.eachGate(func(_ string, r *registrar) { r.turnstile.hold(on) })
 }
 
 // drain waits until no attempt is open.

@@ -217,39 +217,6 @@ func (f *Farm) visitShard(ctx context.Context, pid *actor.PID, do func(*entry)) 
 	}
 }
 
-// Declarations calls do with the state of every profile and tombstone, for a
-// reload that must find what a file lists no longer. The states of the next
-// shards are unpacked while do looks at those of one.
-func (f *Farm) Declarations(ctx context.Context, do func(id string, s profile.State)) error {
-	if !f.started.Load() {
-		return ErrStarting
-	}
-	type declared struct {
-		id    string
-		state profile.State
-	}
-	pages, visited := make(chan []declared, 2), make(chan error, 1)
-	go func() {
-		defer close(pages)
-		for _, pid := range f.shards {
-			var page []declared
-			err := f.visitShard(ctx, pid, func(e *entry) { page = append(page, declared{e.id, e.state()}) })
-			if err != nil {
-				visited <- err
-				return
-			}
-			pages <- page
-		}
-		visited <- nil
-	}()
-	for page := range pages {
-		for i := range page {
-			do(page[i].id, page[i].state)
-		}
-	}
-	return <-visited
-}
-
 // Vacant waits until an id is free: nothing of a removed profile of that name
 // is on its way any more. It returns ErrExists for a profile that is there.
 func (f *Farm) Vacant(ctx context.Context, id string) error {
@@ -331,7 +298,7 @@ func (f *Farm) Registrars(ctx context.Context) ([]RegistrarView, error) {
 	}
 	gates := f.gateViews()
 	views := []RegistrarView{}
-	f.eachGate(func(name string, r registrar) {
+	f.eachGate(func(name string, r *registrar) {
 		g := gates[name]
 		v := RegistrarView{
 			Name: name, URI: r.config.URI, Profiles: f.population.view(name), Waiting: g.waiting, InFlight: g.inFlight,
@@ -353,7 +320,7 @@ func (f *Farm) Registrars(ctx context.Context) ([]RegistrarView, error) {
 
 func (f *Farm) gateViews() map[string]gateView {
 	views := map[string]gateView{}
-	f.eachGate(func(name string, r registrar) { views[name] = r.turnstile.view() })
+	f.eachGate(func(name string, r *registrar) { views[name] = r.turnstile.view() })
 	return views
 }
 

@@ -128,6 +128,19 @@ func (g *gate) unwant(id string) {
 	}
 }
 
+// enter lets a profile through that finds nobody waiting and may go at once.
+func (g *gate) enter(now time.Time, id string) bool {
+	g.refill(now)
+	if len(g.queue)+len(g.paced)+len(g.calls) > 0 || now.Before(g.retryUntil) || g.rate > 0 && g.tokens < 1 {
+		return false
+	}
+	if _, may := g.mayBegin(now); !may {
+		return false
+	}
+	g.begin(now, id)
+	return true
+}
+
 // release ends an attempt, or the wait for the first word about a call. heard
 // tells whether any response came, dark that the request got none; neither when
 // it never left.
@@ -252,13 +265,18 @@ func (g *gate) next(now time.Time) (run func(), fresh *want, wake time.Time) {
 	case freshMay:
 		fresh = heap.Pop(&g.queue).(*want)
 		delete(g.wants, fresh.id)
-		g.slots[fresh.id], g.callsTurn = now, true
-		g.admitted(now, fresh.id)
+		g.begin(now, fresh.id)
 		return nil, fresh, time.Time{}
 	case freshWake.IsZero() || !callWake.IsZero() && callWake.Before(freshWake):
 		return nil, nil, callWake
 	}
 	return nil, nil, freshWake
+}
+
+// begin notes that a fresh attempt begins.
+func (g *gate) begin(now time.Time, id string) {
+	g.slots[id], g.callsTurn = now, true
+	g.admitted(now, id)
 }
 
 // admitted notes that a fresh attempt or a call begins.
@@ -292,10 +310,18 @@ func (g *gate) take(now time.Time, p pacedSend) {
 	}
 }
 
-// admitsFresh tells whether a fresh attempt may begin.
+// admitsFresh tells whether one of the fresh attempts that wait may begin.
 func (g *gate) admitsFresh(now time.Time) (wake time.Time, ok bool) {
+	if len(g.queue) == 0 {
+		return time.Time{}, false
+	}
+	return g.mayBegin(now)
+}
+
+// mayBegin tells whether a fresh attempt may begin.
+func (g *gate) mayBegin(now time.Time) (wake time.Time, ok bool) {
 	switch {
-	case len(g.queue) == 0, g.held:
+	case g.held:
 		return time.Time{}, false
 	case g.full():
 		return time.Time{}, false // until a release, or the sweep of lost slots

@@ -21,6 +21,17 @@ type pacedSend struct {
 	send   func()
 }
 
+// answer queues an answer, unless it may go now.
+func (g *gate) answer(now time.Time, p pacedSend) bool {
+	g.refill(now)
+	g.paced = append(g.paced, p)
+	if len(g.paced) > 1 {
+		return false
+	}
+	_, _, ok := g.nextPaced(now, now.Before(g.retryUntil))
+	return ok
+}
+
 // nextPaced takes the first answer that may go: one that needs no slot or finds
 // one free, because those that wait for a slot must not hold up the answers of
 // those that have them. Without a token wake is when to ask again. While a

@@ -20,12 +20,16 @@ var ErrStoreFailed = errors.New("the store failed and must be reopened")
 // Journal is the event log, as far as the actors need it. *store.Store and
 // *store.Memory satisfy it.
 type Journal interface {
-	// Append makes events durable as the versions after+1, after+2, ... of the
-	// stream. It blocks until they are synced. After ErrConflict nothing was
-	// written; after any other error the outcome is unknown and the stream
-	// must be loaded again.
-	Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error
-	// AppendSession is Append for the stream of a session.
+	// AppendThen queues events to become the versions after+1, after+2, ... of the
+	// stream of a profile, and returns at once. done is told once, from any
+	// goroutine, perhaps before AppendThen returns: nil when they are synced,
+	// ErrConflict when nothing was written; after any other error the outcome is
+	// unknown and the stream must be loaded again. It must not block, and the events
+	// must not be changed before. Appends take effect in the order in which they
+	// were queued; one of no events only checks the version.
+	AppendThen(stream string, after uint64, at time.Time, events []*messages.ProfileEvent, done func(error))
+	// AppendSession makes events durable as the next versions of the stream of a
+	// session, and returns when they are.
 	AppendSession(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.SessionEvent) error
 	// Load reads one stream: its newest snapshot (nil when none) at version,
 	// and the envelopes after it, oldest first.
@@ -51,6 +55,9 @@ type Sender interface {
 	// Send starts a client transaction and returns at once. done is called
 	// exactly once, from any goroutine, and must not block.
 	Send(req *messages.SIPRequest, done func(messages.SIPOutcome))
+	// Flush lets leave what Send may have kept for company. It is called after
+	// some actors have run, often.
+	Flush()
 	// Invite starts an INVITE client transaction, or takes one up (see
 	// SIPRequest.Resume), and returns at once. report is called from any
 	// goroutine, one call at a time, in order, and must not block.

@@ -1,11 +1,13 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -14,21 +16,40 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// profileActor wraps the pure core of one profile. For each message: decide,
-// append and wait until it is durable, fold, tell the observer, run the
-// effects; these steps are never reordered.
+// profileActor wraps the pure core of one profile at a time. For each message:
+// decide, append and go on when that is durable, fold, tell the observer, run the
+// effects; these steps are never reordered. While an append is out, other
+// messages wait. It blocks on nothing, because it shares its goroutine.
 type profileActor struct {
-	farm   *Farm
-	shard  *actor.PID
+	farm *Farm
+	self *actor.PID
+	// appended gives the outcome of an append to the actor's mailbox.
+	appended func(error)
+	// spare is a request that is not out, to be used again.
+	spare *sending
+
+	// decider is the memory of decision, which policy is for.
+	decider  profile.Decider
+	decision *profile.Decision
+	policy   profile.Policy
+	// writing is true while an append is out; decided and failure are since when,
+	// and how it ended. stash is what came meanwhile.
+	writing bool
+	decided time.Time
+	failure error
+	stash   []any
+
+	term
+}
+
+// term is what the actor knows while it has a profile.
+type term struct {
+	*busy
 	id     string
 	stream string
-	entry  *entry
-	busy   *busy
-	reload bool
-
-	// The state is replaced, never written: others hold it.
-	*versioned
-	handled uint64
+	// reloading: the state is yet to be read from the journal.
+	reloading bool
+	handled   uint64
 	// slot is true while the registrar's gate counts an attempt of ours;
 	// slotSpent is true once a request used it; started is
 	// when that began. dark and heard tell the gate how it ended.
@@ -48,183 +69,265 @@ type profileActor struct {
 	proofs    []*messages.ExpectedProof
 	// fetched is told what a fetch brings.
 	fetched func([]messages.ContactBinding, error)
-	// broken is why the state could not be loaded: the first message, which is
-	// the order that the actor was spawned for, is told and fails the actor.
-	broken error
-	// replying is the order in hand, answered also when its handling panics.
-	replying *order
-	self     *actor.PID
+	// order is the order in hand, answered also when its handling panics; dropped
+	// is what came of it so far.
+	order   *order
+	dropped messages.Reason
 }
 
-// sendNow is the gate's permission to send the paced request of an attempt.
-type sendNow struct{ attempt uint64 }
+// Messages to the actor of a profile; busy is the profile itself.
+type (
+	// sendNow is the gate's permission to send the paced request of an attempt.
+	sendNow struct {
+		busy    *busy
+		attempt uint64
+	}
+	// observed is a command of the actor's own.
+	observed struct {
+		busy    *busy
+		command profile.Command
+	}
+	// durable: the append that was out is not any more.
+	durable struct{}
+)
 
-// observed is something the SIP adapter reports.
-type observed struct{ command profile.Command }
+func newProfileActor(f *Farm) *profileActor {
+	a := &profileActor{farm: f}
+	a.appended = func(err error) {
+		a.failure = err
+		f.root.Send(a.self, &durable{})
+	}
+	return a
+}
 
 func (a *profileActor) Receive(ctx actor.Context) {
 	defer a.answerOnPanic()
 	switch m := ctx.Message().(type) {
-	case *actor.Started:
-		a.self = ctx.Self()
-		a.load(ctx)
+	case *actor.Stopping:
+		a.failOrders(ErrStopping)
 		return
-	case *order:
-		a.replying = m
-		a.mustBeLoaded()
-		a.handled++
-		a.take(ctx, m)
-	case *observed:
-		a.note(m.command)
-		a.handle(ctx, m.command)
-	case *sendNow:
-		if a.state.Attempt.Open && a.state.Attempt.Number == m.attempt {
-			a.send()
+	case *durable:
+		a.writing = false
+		a.resume(ctx)
+	case *busy, *order, *sending, *sendNow, *observed, *verdict:
+		if a.writing {
+			a.stash = append(a.stash, m)
+			return
 		}
-	case *verdict:
-		a.judged(ctx, m)
+		a.take(ctx, m)
 	default:
 		return
 	}
-	if !a.state.Attempt.Open {
-		a.chainEnded()
-		if a.busy.leave(a.handled) {
-			ctx.Stop(a.self) // the shard is told when it is done
+	a.settle(ctx)
+}
+
+// take begins with a message.
+func (a *profileActor) take(ctx actor.Context, m any) {
+	switch m := m.(type) {
+	case *busy:
+		a.begin(m)
+		if m.reload {
+			a.reload()
+			return
 		}
+		a.obey(ctx, m.first)
+	case *order:
+		a.obey(ctx, m)
+	case *sending:
+		a.reported(ctx, m)
+	case *sendNow:
+		if m.busy == a.busy && a.state().Attempt.Open && a.state().Attempt.Number == m.attempt {
+			a.send()
+		}
+	case *observed:
+		if m.busy == a.busy {
+			a.handle(ctx, m.command)
+		}
+	case *verdict:
+		a.judged(ctx, m)
 	}
 }
 
-// load takes the state from the shard, or after a failure from the journal,
-// which knows what the failed actor may not have learned.
-func (a *profileActor) load(ctx actor.Context) {
-	if !a.reload {
-		if a.versioned == nil {
-			v := a.entry.load()
-			a.versioned = &v
+// settle goes on with what is there to do until an append is out, or nothing is
+// left and the profile goes back to its shard.
+func (a *profileActor) settle(ctx actor.Context) {
+	for !a.writing && a.busy != nil {
+		a.answerOrder()
+		open := a.state().Attempt.Open
+		if !open {
+			a.chainEnded()
+		}
+		if len(a.stash) > 0 {
+			m := a.stash[0]
+			a.stash = slices.Delete(a.stash, 0, 1)
+			a.take(ctx, m)
+			continue
+		}
+		if !open && a.leave(a.handled) {
+			b := a.busy
+			a.term = term{}
+			a.farm.root.Send(b.shard, b)
 		}
 		return
 	}
-	state, version, err := loadProfile(a.farm.journal, a.id)
-	if err != nil {
-		a.broken = fmt.Errorf("load profile: %w", err)
+}
+
+func (a *profileActor) begin(b *busy) {
+	a.term = term{busy: b, id: b.entry.id, stream: stream(b.entry.id)}
+}
+
+// state is the newest durable state. Only the actor writes it, so it may read it
+// as it likes.
+func (a *profileActor) state() *profile.State { return &a.now.state }
+
+// reload reads the state from the journal, after a failure: the journal knows
+// what the failed actor may not have learned. An append that it left behind comes
+// first, so that nothing is read too early.
+func (a *profileActor) reload() {
+	a.reloading, a.writing = true, true
+	a.farm.journal.AppendThen(a.stream, 0, time.Now(), nil, a.appended)
+}
+
+// resume goes on after an append.
+func (a *profileActor) resume(ctx actor.Context) {
+	if !a.reloading {
+		a.recorded(ctx)
 		return
 	}
-	old := a.entry.load()
-	a.versioned = &versioned{state: state, version: version}
-	a.entry.keep(a.versioned)
-	a.farm.contacts.changed(a.entry, &old.state, &state)
-	a.farm.moved(&old.state, &state, time.Time{}, nil) // the failed append may have been kept
+	a.reloading = false
+	state, version, err := loadProfile(a.farm.journal, a.id)
+	if err != nil {
+		a.order = a.first
+		panic(fmt.Errorf("load profile: %w", err))
+	}
+	old := *a.state()
+	a.keep(&state, version)
+	a.farm.contacts.changed(a.entry, &old, &state)
+	a.farm.moved(&old, &state, time.Time{}, nil) // the failed append may have been kept
+	a.stash = slices.Insert(a.stash, 0, any(a.first))
 	a.handle(ctx, profile.Recovered{})
 }
 
-func (a *profileActor) mustBeLoaded() {
-	if a.broken != nil {
-		panic(a.broken)
-	}
-}
-
-func (a *profileActor) take(ctx actor.Context, o *order) {
+// obey carries out an order.
+func (a *profileActor) obey(ctx actor.Context, o *order) {
+	a.order, a.dropped = o, ""
+	a.handled++
 	if _, ok := o.command.(profile.SlotGranted); ok {
 		a.slot, a.slotSpent, a.started = true, false, time.Now()
-		a.gate = a.state.Spec.Registrar
+		a.gate = a.state().Spec.Registrar
 	}
 	if o.contacts != nil && a.fetched != nil {
 		o.fail(ErrBusy)
-		a.replying = nil
+		a.order = nil
 		return
 	}
-	dropped := a.handle(ctx, o.command)
-	a.replying = nil
+	a.dropped = a.handle(ctx, o.command)
+}
+
+// answerOrder tells what became of the order in hand.
+func (a *profileActor) answerOrder() {
+	o := a.order
+	if o == nil {
+		return
+	}
+	a.order = nil
 	var err error
-	if dropped == messages.DropBusy {
+	if a.dropped == messages.DropBusy {
 		err = ErrBusy
 	}
 	if o.contacts != nil {
-		if err != nil || !a.state.Attempt.Open {
-			o.fail(orElse(err, ErrBusy))
+		if err != nil || !a.state().Attempt.Open {
+			o.fail(cmp.Or(err, ErrBusy))
 			return
 		}
 		a.fetched = o.contacts
 	}
 	if o.done != nil {
-		o.done(versioned{state: a.state, version: a.version}, err)
+		o.done(a.now, err)
 	}
 }
 
-func orElse(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
-}
-
-// handle is the loop's body.
+// handle is the loop's body, up to the append.
 func (a *profileActor) handle(ctx actor.Context, command profile.Command) messages.Reason {
-	now := time.Now()
-	in := profile.Input{Now: now.UTC().Truncate(0), Jitter: rand.Float64(), Command: command}
-	if a.state.CallID == "" || needsToken(a.state, command) {
+	if a.writing { // an effect of the decision before has begun to record
+		a.stash = slices.Insert(a.stash, 0, any(&observed{busy: a.busy, command: command}))
+		return ""
+	}
+	state := a.state()
+	a.decided = time.Now()
+	a.policy = a.farm.policy(state.Spec.Registrar)
+	in := profile.Input{Now: a.decided.UTC().Truncate(0), Jitter: rand.Float64(), Command: command}
+	if state.CallID == "" || needsToken(state, command) {
 		in.Token = a.farm.token()
 	}
-	decision := profile.Decide(a.farm.policy(a.state.Spec.Registrar), a.state, in)
-	if decision.Dropped != "" {
-		a.farm.observer.Dropped(decision.Dropped)
+	a.decision = a.decider.Decide(&a.policy, state, &in)
+	dropped := a.decision.Dropped
+	if dropped != "" {
+		a.farm.observer.Dropped(dropped)
 	}
-	if len(decision.Events) > 0 {
-		a.record(now, &decision)
+	if len(a.decision.Events) == 0 {
+		a.performAll(ctx)
+		return dropped
 	}
-	for _, e := range decision.Effects {
+	a.writing = true
+	a.farm.journal.AppendThen(a.stream, a.now.version, a.decided, a.decision.Events, a.appended)
+	return dropped
+}
+
+// performAll carries out the effects of the decision. One of them may lead to
+// the next decision.
+func (a *profileActor) performAll(ctx actor.Context) {
+	for _, e := range a.decision.Effects {
 		a.perform(ctx, e)
 	}
-	return decision.Dropped
 }
 
 // needsToken tells whether the decision may choose a new Call-ID, so that the
 // usual one costs no randomness.
-func needsToken(s profile.State, command profile.Command) bool {
-	if r, ok := command.(profile.ResponseReceived); ok && r.Response.Status == 481 {
+func needsToken(s *profile.State, command profile.Command) bool {
+	if r, ok := command.(*profile.ResponseReceived); ok && r.Response.Status == 481 {
 		return true
 	}
 	return s.CSeq >= 1<<31-16
 }
 
-// record makes the events durable and then part of the state. An append that
-// fails leaves the outcome unknown, so the actor fails too and its successor
-// reads the journal.
-func (a *profileActor) record(now time.Time, decision *profile.Decision) {
-	events := decision.Events
-	old, next := &a.state, &versioned{state: decision.State, version: a.version + uint64(len(events))}
-	bound := old.Binding.Until
-	if err := a.farm.journal.Append(context.Background(), a.stream, a.version, now, events...); err != nil {
-		panic(fmt.Errorf("append: %w", err))
+// recorded makes durable events part of the state. An append that failed leaves
+// the outcome unknown, so the actor fails too and its successor reads the journal.
+func (a *profileActor) recorded(ctx actor.Context) {
+	if a.failure != nil {
+		panic(fmt.Errorf("append: %w", a.failure))
 	}
-	durable := time.Now()
+	events, at := a.decision.Events, a.decided
 	for _, e := range events {
 		if e.GetAttemptStarted() != nil {
 			a.mutations, a.proofs = nil, nil // an answer is for one request (S-22)
 		}
 	}
-	a.versioned = next
-	a.entry.keep(next)
-	a.farm.contacts.changed(a.entry, old, &a.state)
+	old, state := *a.state(), a.state()
+	a.keep(&a.decision.State, a.now.version+uint64(len(events)))
+	a.farm.contacts.changed(a.entry, &old, state)
 	o := a.farm.observer
-	o.Appended(durable.Sub(now))
-	a.farm.moved(old, &a.state, a.started, events)
-	registrar := a.state.Spec.Registrar
+	o.Appended(time.Since(at))
+	a.farm.moved(&old, state, a.started, events)
+	registrar := state.Spec.Registrar
 	for _, e := range events {
-		if e.GetBindingGranted() != nil && !bound.IsZero() {
-			o.RefreshMargin(registrar, bound.Sub(now))
+		if bound := old.Binding.Until; !bound.IsZero() {
+			if e.GetBindingGranted() != nil {
+				o.RefreshMargin(registrar, bound.Sub(at))
+			}
+			if e.GetBindingLapsed() != nil {
+				a.farm.log.Warn("binding lapsed", "profile", a.id, "until", bound)
+			}
 		}
 		if c := e.GetChallengeReceived(); c != nil && a.farm.nonces.note(registrar, a.id, c) {
 			o.NonceShared(registrar)
 		}
-		if e.GetBindingLapsed() != nil && !bound.IsZero() {
-			a.farm.log.Warn("binding lapsed", "profile", a.id, "until", bound)
-		}
 		a.logEvent(e)
 	}
 	if a.farm.changes.watched() {
-		a.farm.changes.profile(a.id, a.state, a.version, now, events)
+		a.farm.changes.profile(a.id, *state, a.now.version, at, events)
 	}
+	a.performAll(ctx)
 }
 
 // logEvent writes changes of the binding at Info, retries at Warn, and what
@@ -240,27 +343,26 @@ func (a *profileActor) logEvent(e *messages.ProfileEvent) {
 	case *messages.ProfileEvent_BindingGranted:
 		if a.farm.log.Enabled(context.Background(), slog.LevelDebug) {
 			a.farm.log.Debug("binding granted", "profile", a.id, "attempt", e.BindingGranted.GetAttempt(),
-				"call_id", a.state.CallID, "seconds", e.BindingGranted.GetGrantedSeconds())
+				"call_id", a.state().CallID, "seconds", e.BindingGranted.GetGrantedSeconds())
 		}
 	}
 }
 
 // note keeps what the registrar's gate must learn from a report.
-func (a *profileActor) note(command profile.Command) {
-	switch c := command.(type) {
-	case profile.ResponseReceived:
+func (a *profileActor) note(o *messages.SIPOutcome) {
+	if r := o.Response; r != nil {
 		a.heard, a.dark = true, false
-		if len(a.state.Attempt.Targets) == 0 { // else it went where a 3xx led
-			a.farm.targets.note(a.gate, c.Response.Source)
+		if len(a.state().Attempt.Targets) == 0 { // else it went where a 3xx led
+			a.farm.targets.note(a.gate, r.Source)
 		}
-		if c.Response.Status == 503 && c.Response.RetryAfter > 0 {
-			a.retryAfter = min(c.Response.RetryAfter, maxRetryAfter)
+		if r.Status == 503 && r.RetryAfter > 0 {
+			a.retryAfter = min(r.RetryAfter, maxRetryAfter)
 		}
-	case profile.RequestFailed:
-		// A name that does not resolve or a request that fits nowhere says
-		// nothing about the target.
-		a.heard, a.dark = false, c.Failure == messages.ReasonTimeout || c.Failure == messages.ReasonTransport
+		return
 	}
+	// A name that does not resolve or a request that fits nowhere says
+	// nothing about the target.
+	a.heard, a.dark = false, o.Failure == messages.ReasonTimeout || o.Failure == messages.ReasonTransport
 }
 
 // maxRetryAfter caps what one 503 can ask of a whole farm (ERR-07).
@@ -280,8 +382,8 @@ func (a *profileActor) chainEnded() {
 	}
 }
 
-// answerOnPanic answers the order in hand before the panic goes on to the
-// supervisor: the library would leave the caller waiting.
+// answerOnPanic answers the orders in hand before the panic goes on to the
+// supervisor: the library would leave the callers waiting.
 func (a *profileActor) answerOnPanic() {
 	reason := recover()
 	if reason == nil {
@@ -291,14 +393,24 @@ func (a *profileActor) answerOnPanic() {
 	if !ok {
 		err = errors.New(describePanic(reason))
 	}
-	err = fmt.Errorf("profile failed: %w", err)
-	if a.replying != nil {
-		a.replying.fail(err)
+	a.failOrders(fmt.Errorf("profile failed: %w", err))
+	panic(reason)
+}
+
+// failOrders answers whoever waits for the actor, which ends.
+func (a *profileActor) failOrders(err error) {
+	if a.order != nil {
+		a.order.fail(err)
 	}
 	if a.fetched != nil {
 		a.fetched(nil, err)
 	}
-	panic(reason)
+	for _, m := range a.stash {
+		if o, ok := m.(*order); ok {
+			o.fail(err)
+		}
+	}
+	a.order, a.fetched, a.stash = nil, nil, nil
 }
 
 // describePanic is what may be said of a panic: the text of an error of ours,

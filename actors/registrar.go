@@ -51,27 +51,28 @@ func newTurnstile(f *Farm, config Registrar) *turnstile {
 // pass does something to the gate and lets through whatever may go then. It does
 // not block: what it lets through is told by a message. A nil turnstile, of a
 // registrar that is not configured, does nothing, nor does one that has ended.
-func (r *turnstile) pass(do func(g *gate, now time.Time)) { r.passFor("", do) }
-
-// passFor is pass for a profile that asks, and tells whether it is let through.
-func (r *turnstile) passFor(asking string, do func(g *gate, now time.Time)) (granted bool) {
+func (r *turnstile) pass(do func(g *gate, now time.Time)) {
 	if r == nil {
-		return false
+		return
 	}
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended {
-		return false
+	if !r.ended {
+		do(r.gate, now)
+		r.pump(now)
 	}
-	do(r.gate, now)
-	return r.pump(now, asking)
 }
 
-// want: the profile is due; again with another deadline moves it. Either the slot
-// is granted at once, or its shard is sent word later.
+// want: the profile is due; again with another deadline moves it. Either it is let
+// through at once, or its shard is sent word later.
 func (r *turnstile) want(id string, shard *actor.PID, deadline time.Time) (granted bool) {
-	return r.passFor(id, func(g *gate, _ time.Time) { g.want(id, shard, deadline) })
+	r.pass(func(g *gate, now time.Time) {
+		if granted = g.enter(now, id); !granted {
+			g.want(id, shard, deadline)
+		}
+	})
+	return granted
 }
 
 // unwant: it is no longer due.
@@ -90,16 +91,18 @@ func (r *turnstile) release(id string, heard, dark bool, retryAfter time.Duratio
 	})
 }
 
-// answer sends an answer when the target's pace allows; heard means that the
-// target was heard.
-func (r *turnstile) answer(p pacedSend, heard bool) {
-	r.pass(func(g *gate, now time.Time) {
+// answer asks for the turn of an answer. It has come if the result is true; else
+// p.send is called when the target's pace allows. heard means that the target was
+// heard.
+func (r *turnstile) answer(p pacedSend, heard bool) (now bool) {
+	r.pass(func(g *gate, at time.Time) {
 		if heard {
-			g.heard(now)
+			g.heard(at)
 		}
 		p.prepaid = p.prepaid || g.freeAnswers && !p.dialog
-		g.paced = append(g.paced, p)
+		now = g.answer(at, p)
 	})
+	return now
 }
 
 // pause lets others use the slot of an attempt that waits for an xSP.
@@ -149,18 +152,15 @@ func (r *turnstile) sweep() {
 	})
 }
 
-// pump lets through whatever may go. It tells whether the profile that is asking
-// is among them; the others are sent word.
-func (r *turnstile) pump(now time.Time, asking string) (granted bool) {
+// pump lets through whatever may go.
+func (r *turnstile) pump(now time.Time) {
 	for {
 		run, fresh, wake := r.gate.next(now)
 		switch {
 		case run != nil:
 			run()
-		case fresh != nil && fresh.id == asking:
-			granted = true
 		case fresh != nil:
-			r.farm.root.Send(fresh.shard, &slotGranted{id: fresh.id})
+			r.farm.root.Send(fresh.shard, fresh)
 		default:
 			r.wakeAt(now, wake)
 			shown := gateShown{len(r.gate.queue), len(r.gate.slots), !r.gate.down || now.Before(r.gate.retryUntil)}
@@ -168,7 +168,7 @@ func (r *turnstile) pump(now time.Time, asking string) (granted bool) {
 				r.farm.observer.Registrar(r.name, shown.waiting, shown.inFlight, shown.open)
 				r.shown = shown
 			}
-			return granted
+			return
 		}
 	}
 }

@@ -24,14 +24,14 @@ func (f *Farm) setRegistrars(rs []Registrar) {
 	f.changing.Lock()
 	defer f.changing.Unlock()
 	old := *f.registrars.Load()
-	next := make(map[string]registrar, len(rs))
+	next := make(map[string]*registrar, len(rs))
 	for _, config := range rs {
-		r, known := old[config.Name]
-		r.config, r.policy, r.requestURI = config, policyOf(config), requestURI(config.URI)
-		if r.route = nil; config.OutboundProxy != "" {
+		r := &registrar{config: config, policy: policyOf(config), requestURI: requestURI(config.URI)}
+		if config.OutboundProxy != "" {
 			r.route = []string{config.OutboundProxy}
 		}
-		if known {
+		if known, ok := old[config.Name]; ok {
+			r.turnstile = known.turnstile
 			r.turnstile.configure(config)
 		} else {
 			r.turnstile = newTurnstile(f, config)
@@ -44,6 +44,8 @@ func (f *Farm) setRegistrars(rs []Registrar) {
 		now, kept := next[name]
 		if !kept {
 			r.turnstile.stop()
+			f.targets.forget(name)
+			continue
 		}
 		if now.config.URI != r.config.URI || now.config.OutboundProxy != r.config.OutboundProxy {
 			f.targets.forget(name)
@@ -54,7 +56,7 @@ func (f *Farm) setRegistrars(rs []Registrar) {
 // Configured returns the targets.
 func (f *Farm) Configured() []Registrar {
 	var rs []Registrar
-	f.eachGate(func(_ string, r registrar) { rs = append(rs, r.config) })
+	f.eachGate(func(_ string, r *registrar) { rs = append(rs, r.config) })
 	return rs
 }
 
@@ -74,15 +76,21 @@ func policyOf(r Registrar) profile.Policy {
 	return p
 }
 
-func (f *Farm) registrar(name string) (registrar, bool) {
-	r, ok := (*f.registrars.Load())[name]
-	return r, ok
+// registrar is the target of that name; without one it is empty.
+func (f *Farm) registrar(name string) (*registrar, bool) {
+	if r, ok := (*f.registrars.Load())[name]; ok {
+		return r, true
+	}
+	return &unknownRegistrar, false
 }
+
+var unknownRegistrar registrar
 
 func (f *Farm) policy(name string) profile.Policy {
 	r, _ := f.registrar(name)
-	r.policy.AnswerLimits = f.xsps.Load().limits
-	return r.policy
+	policy := r.policy
+	policy.AnswerLimits = f.xsps.Load().limits
+	return policy
 }
 
 // turnstile is that of a registrar, nil when there is no such registrar.
@@ -91,7 +99,7 @@ func (f *Farm) turnstile(name string) *turnstile {
 	return r.turnstile
 }
 
-func (f *Farm) eachGate(do func(name string, r registrar)) {
+func (f *Farm) eachGate(do func(name string, r *registrar)) {
 	for name, r := range *f.registrars.Load() {
 		do(name, r)
 	}

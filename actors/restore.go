@@ -3,6 +3,7 @@ package actors
 import (
 	"container/heap"
 	"fmt"
+	"math"
 	"runtime"
 	"strings"
 	"sync"
@@ -27,8 +28,9 @@ type restorer struct {
 
 // restoreLane restores some of the shards. batch is not handed over yet.
 type restoreLane struct {
-	work  chan []restored
-	batch []restored
+	work      chan []restored
+	batch     []restored
+	snapshots profile.Snapshots
 }
 
 // restored is a snapshot or an event of one shard.
@@ -52,7 +54,7 @@ func newRestorer(f *Farm) *restorer {
 		r.done.Go(func() {
 			for batch := range l.work {
 				for k := range batch {
-					if err := r.restore(&batch[k]); err != nil {
+					if err := r.restore(&batch[k], l); err != nil {
 						r.failed.CompareAndSwap(nil, &err)
 					}
 				}
@@ -118,12 +120,12 @@ func (r *restorer) wait() error {
 }
 
 // restore runs on the lane of the shard.
-func (r *restorer) restore(item *restored) error {
+func (r *restorer) restore(item *restored, l *restoreLane) error {
 	id := item.stream[len("p/"):]
 	var err error
 	switch profiles := item.stream[0] == 'p'; {
 	case profiles && item.event == nil:
-		err = r.profileSnapshot(item.shard, id, item)
+		err = r.profileSnapshot(item.shard, id, item, l)
 	case profiles:
 		r.profileEvent(item.shard, id, item.event)
 	case item.event == nil:
@@ -137,10 +139,12 @@ func (r *restorer) restore(item *restored) error {
 	return nil
 }
 
-func (r *restorer) profileSnapshot(s *shardActor, id string, item *restored) error {
-	state, err := profile.Unmarshal(item.snapshot)
+func (r *restorer) profileSnapshot(s *shardActor, id string, item *restored, l *restoreLane) error {
+	state, err := l.snapshots.Unmarshal(item.snapshot)
 	if err == nil {
-		r.entry(s, id).pack(&versioned{state: state, version: item.version})
+		e := r.entry(s, id)
+		e.pack(&versioned{state: state, version: item.version})
+		r.replaced(e, &profile.State{}, &state)
 	}
 	return err
 }
@@ -160,12 +164,43 @@ func (r *restorer) profileEvent(s *shardActor, id string, env *messages.Envelope
 	if e.parked() {
 		return
 	}
-	state, known := applyToProfile(e.state(), env)
+	before := e.state()
+	state, known := applyToProfile(before, env)
 	if !known {
 		r.park(&e.occupied().crashes, env)
 		return
 	}
 	e.pack(&versioned{state: state, version: env.GetVersion()})
+	r.replaced(e, &before, &state)
+}
+
+// What entry.wakeAt is until finishProfiles, beside the time of a deadline.
+const (
+	wakeNever = math.MaxInt64
+	wakeNow   = 0
+	wakeEnded = -1 // nothing is left of the profile
+)
+
+// replaced counts a profile that an event or a snapshot led from one state to
+// another, and notes in its entry when it wants to be woken, so that the states
+// need not all be unpacked again.
+func (r *restorer) replaced(e *entry, before, after *profile.State) {
+	from, to, status := before.Spec.Registrar, after.Spec.Registrar, before.Status()
+	if from != to && status != "" {
+		r.farm.population.move(from, status, "")
+		status = ""
+	}
+	r.farm.population.move(to, status, after.Status())
+	switch at, wakes := after.WakeAt(); {
+	case !after.Exists() && after.Source != "file":
+		e.wakeAt = wakeEnded
+	case after.Attempt.Open, wakes && at.IsZero():
+		e.wakeAt = wakeNow
+	case wakes:
+		e.wakeAt = at.UnixNano()
+	default:
+		e.wakeAt = wakeNever
+	}
 }
 
 // sessionEvent is profileEvent for a session.
@@ -186,6 +221,7 @@ func (r *restorer) entry(s *shardActor, id string) *entry {
 	e, known := s.entries[id]
 	if !known {
 		e = newEntry(&r.farm.words, id)
+		e.wakeAt = wakeEnded
 		s.entries[id] = e
 	}
 	return e
@@ -229,8 +265,17 @@ func (f *Farm) Live(stream string) (snapshot []byte, version uint64, ok bool) {
 	return snapshot, v.version, err == nil
 }
 
-// finish drops the sessions that have ended, and lets the others be found.
+// finish counts the profiles, drops the sessions that have ended, and lets the
+// others be found.
 func (r *restorer) finish() {
+	r.farm.population.all.Range(func(registrar, counts any) bool {
+		for i, state := range statusIndexes {
+			for range (*counts.(*[]atomic.Int64))[i].Load() {
+				r.farm.observer.ProfileRestored(registrar.(string), state)
+			}
+		}
+		return true
+	})
 	for _, s := range r.farm.restored {
 		for id, e := range s.sessions {
 			state := e.cell.Load().state
@@ -244,29 +289,25 @@ func (r *restorer) finish() {
 	r.farm.rejoin()
 }
 
-// finishProfiles drops what has ended, counts the rest, and says when each wants
-// to be woken, so that the shard need not unpack them all again. It runs on the
-// shard's lane.
+// finishProfiles drops what has ended, and puts the rest where it is woken. It
+// runs on the shard's lane.
 func (r *restorer) finishProfiles(s *shardActor, now time.Time) {
+	index := r.farm.contacts.on.Load()
 	for id, e := range s.entries {
-		state := e.state()
-		if !state.Exists() && state.Source != "file" {
+		if e.wakeAt == wakeEnded {
 			delete(s.entries, id)
 			continue
 		}
-		if state.Exists() {
-			r.farm.population.move(state.Spec.Registrar, "", state.Status())
-			r.farm.observer.ProfileRestored(state.Spec.Registrar, state.Status())
-		}
-		if r.farm.contacts.on.Load() {
+		if index {
 			r.farm.indexContact(e)
 		}
-		switch at, wakes := state.WakeAt(); {
-		case e.parked():
-		case state.Attempt.Open, wakes && !at.After(now):
+		switch {
+		case e.parked() || e.wakeAt == wakeNever:
+			e.wakeAt = 0
+		case e.wakeAt <= now.UnixNano():
 			s.overdue = append(s.overdue, e)
-		case wakes:
-			e.wakeAt, e.index = at.UnixNano(), int32(len(s.wakes))
+		default:
+			e.index = int32(len(s.wakes))
 			s.wakes = append(s.wakes, e)
 		}
 	}

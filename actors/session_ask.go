@@ -118,6 +118,6 @@ func (a *sessionActor) judged(ctx actor.Context, v *verdict) {
 
 // sessionHandler is who answers the challenges of a profile's sessions, as a
 // chain.
-func sessionHandler(of *entry, r registrar) string {
+func sessionHandler(of *entry, r *registrar) string {
 	return cmp.Or(of.state().Spec.SessionHandler, r.config.SessionHandler, messages.DigestHandler)
 }

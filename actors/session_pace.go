@@ -91,7 +91,9 @@ func (a *sessionActor) sendInTurn(attempt uint64) {
 		a.transmit(r) // the registrar was removed; the request ends by itself
 		return
 	}
-	gate.answer(answer, false)
+	if gate.answer(answer, false) {
+		a.sendUnsent(attempt)
+	}
 }
 
 // sendUnsent: the gate lets a request through that waited for it.

@@ -296,7 +296,7 @@ func takesCalls(s profile.State) bool { return s.Exists() && !s.Disabled && !s.R
 // specFor is what is recorded of any session of a profile. Where the registrar's
 // configuration names no realms, those are answered that the profile's
 // registration has pinned (S-02).
-func specFor(s profile.State, id string, r registrar) *messages.SessionSpec {
+func specFor(s profile.State, id string, r *registrar) *messages.SessionSpec {
 	spec := &messages.SessionSpec{Profile: id, Registrar: s.Spec.Registrar, ContactUser: ContactUser(s.Spec)}
 	if len(r.config.Realms) > 0 {
 		return spec
@@ -310,7 +310,7 @@ func specFor(s profile.State, id string, r registrar) *messages.SessionSpec {
 }
 
 // record is what is recorded of a call of ours.
-func (p *placement) record(s profile.State, r registrar) *messages.SessionSpec {
+func (p *placement) record(s profile.State, r *registrar) *messages.SessionSpec {
 	spec := specFor(s, p.request.Profile, r)
 	spec.Aor, spec.Peer, spec.ContentType = s.Spec.AOR, p.request.Target, p.content.contentType
 	spec.HangupAfterMs = p.request.HangupAfter.Milliseconds()
@@ -324,7 +324,7 @@ func (p *placement) record(s profile.State, r registrar) *messages.SessionSpec {
 }
 
 // specOfCall is what is recorded of a call from outside.
-func specOfCall(s profile.State, id string, r registrar, in *messages.SIPInbound) *messages.SessionSpec {
+func specOfCall(s profile.State, id string, r *registrar, in *messages.SIPInbound) *messages.SessionSpec {
 	spec := specFor(s, id, r)
 	spec.Aor, spec.Peer, spec.Inbound, spec.ContentType = in.To, in.From, true, in.Dialog.ContentType
 	return spec

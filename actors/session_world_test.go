@@ -56,6 +56,9 @@ type uaSender struct {
 	u      *fakeUA
 }
 
+// Flush implements Sender.
+func (s *uaSender) Flush() {}
+
 // alive tells whether the process that the sender belongs to runs.
 func (s *uaSender) alive() bool {
 	s.Sender.r.mu.Lock()

@@ -1,11 +1,9 @@
 package actors
 
 import (
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -15,8 +13,10 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// shardActor is the only one that spawns, wakes and passivates the profiles of
-// its shard, and their sessions. An idle profile is an entry in its map, not a running actor.
+// shardActor is the only one that wakes and passivates the profiles of its shard,
+// and their sessions. An idle profile is an entry in its map; a busy one has an
+// actor to itself, until it has nothing left to do and the actor is free for
+// another.
 type shardActor struct {
 	farm   *Farm
 	number int
@@ -25,19 +25,15 @@ type shardActor struct {
 	// that writes, does not need to read.
 	entering sync.RWMutex
 	entries  map[string]*entry
-	byPID    map[string]*entry // running profile actors by PID id
 	wakes    wakeHeap
 	// restored is true until the shard starts with what the journal says, of
 	// which overdue wants something at once.
 	restored bool
 	overdue  []*entry
-	spawned  uint64
-	// props makes the profile actor that spawning points to.
-	props    *actor.Props
-	spawning *profileActor
 
 	sessions      map[string]*sessionEntry
 	sessionsByPID map[string]*sessionEntry // running session actors by PID id
+	spawned       uint64                   // session actors
 }
 
 // Messages to a shard actor.
@@ -63,9 +59,8 @@ type (
 		// dry only tells what would become of it.
 		dry bool
 	}
-	slotGranted struct{ id string }
-	shardTick   struct{}
-	shardSweep  struct{}
+	shardTick  struct{}
+	shardSweep struct{}
 	// visit calls f with every entry, in no order, on the shard's goroutine.
 	visit struct {
 		f    func(e *entry)
@@ -79,12 +74,10 @@ type (
 )
 
 func newShard(f *Farm, number int) *shardActor {
-	s := &shardActor{
-		farm: f, number: number, restored: true, entries: map[string]*entry{}, byPID: map[string]*entry{},
+	return &shardActor{
+		farm: f, number: number, restored: true, entries: map[string]*entry{},
 		sessions: map[string]*sessionEntry{}, sessionsByPID: map[string]*sessionEntry{},
 	}
-	s.props = f.props(func() actor.Actor { return s.spawning }, actor.WithMailbox(newSlimMailbox))
-	return s
 }
 
 func (s *shardActor) Receive(ctx actor.Context) {
@@ -95,10 +88,14 @@ func (s *shardActor) Receive(ctx actor.Context) {
 		s.deliver(ctx, m)
 	case *declareBatch:
 		s.declare(ctx, m)
-	case *slotGranted:
+	case *busy:
+		s.returned(ctx, m)
+	case *failed:
+		s.failed(m.busy, m.reason)
+	case *want:
 		s.granted(ctx, m.id)
 	case *actor.Terminated:
-		s.terminated(ctx, m.Who)
+		s.terminated(m.Who)
 	case *shardTick:
 		s.wake(ctx, time.Now())
 	case *shardSweep:
@@ -121,15 +118,14 @@ func (s *shardActor) Receive(ctx actor.Context) {
 func (s *shardActor) start(ctx actor.Context) {
 	s.self = ctx.Self()
 	now := time.Now()
-	s.byPID = map[string]*entry{}
 	attend := maps.Values(s.entries)
 	if s.restored {
 		attend = slices.Values(s.overdue)
 		s.setTimer()
 	}
 	for e := range attend {
-		if child := e.running(); child != nil { // this is a restart: the library stopped the children
-			s.orphaned(e, child)
+		if e.running() != nil {
+			continue // this is a restart
 		}
 		v := e.load()
 		if v.state.Attempt.Open {
@@ -186,43 +182,45 @@ func (o *order) fail(err error) {
 	}
 }
 
-// give hands an order to the profile's actor, which is spawned on demand. v is
-// the newest state of a profile that is idle, nil when it is not at hand.
+// give hands an order to the profile's actor, and the profile to an actor if
+// none has it. v is the newest state of a profile that is idle, nil when it is
+// not at hand.
 func (s *shardActor) give(ctx actor.Context, e *entry, o *order, v *versioned) {
-	b := e.occupied()
-	b.mu.Lock()
-	if b.child == nil {
-		s.spawn(ctx, e, v)
+	if !s.add(ctx, e, o) {
+		a := s.farm.crew.take()
+		ctx.Send(a.self, e.engage(s.self, a, o, v))
 	}
-	b.sent++
-	ctx.Send(b.child, o)
-	b.mu.Unlock()
 	// The actor guards its own deadlines while it runs; this one is for the
 	// case that it cannot.
 	s.setWake(e, time.Now().Add(childLimit))
+}
+
+// add gives a busy profile one more order.
+func (s *shardActor) add(ctx actor.Context, e *entry, o *order) bool {
+	b := e.busy
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.child == nil {
+		return false
+	}
+	b.sent++
+	ctx.Send(b.child, o)
+	return true
 }
 
 // childLimit is when a running profile actor is asked about its deadlines: a
 // little more than the guard of an attempt.
 const childLimit = 125 * time.Second
 
-// spawn starts the profile's actor. The name carries a number, because the
-// actor before may not have finished stopping; its work is done, so there is
-// only one that acts.
-func (s *shardActor) spawn(ctx actor.Context, e *entry, v *versioned) {
-	s.spawned++
-	name := e.id + "$" + strconv.FormatUint(s.spawned, 36)
-	reload := e.reload
-	e.reload = false
-	s.spawning = &profileActor{
-		farm: s.farm, shard: s.self, id: e.id, stream: stream(e.id), entry: e, busy: e.busy, reload: reload, versioned: v,
+// returned: an actor has nothing left to do for its profile.
+func (s *shardActor) returned(ctx actor.Context, b *busy) {
+	s.farm.crew.put(b.actor)
+	if b.entry.busy == b { // else another one has the profile again
+		s.passivate(ctx, b)
 	}
-	pid, err := ctx.SpawnNamed(s.props, name)
-	if err != nil {
-		panic(fmt.Sprintf("actors: spawn: %v", err)) // names never repeat
-	}
-	e.busy.child, e.busy.sent, s.spawning = pid, 0, nil
-	s.byPID[pid.Id] = e
 }
 
 // granted: the gate lets the profile through.
@@ -235,10 +233,10 @@ func (s *shardActor) granted(ctx actor.Context, id string) {
 	s.give(ctx, e, slotOrder, nil)
 }
 
-// passivate makes a profile idle whose actor has stopped.
-func (s *shardActor) passivate(ctx actor.Context, e *entry) {
-	v := e.whole()
-	e.busy.crashes.calm(v.version)
+// passivate makes a profile idle that no actor has any more.
+func (s *shardActor) passivate(ctx actor.Context, b *busy) {
+	e, v := b.entry, &b.now
+	b.crashes.calm(v.version)
 	e.pack(v)
 	e.rest()
 	if !v.state.Exists() && v.state.Source != "file" {
@@ -327,12 +325,13 @@ func (s *shardActor) wake(ctx actor.Context, now time.Time) {
 // declare handles a batch. What would change nothing is seen here, without
 // waking anybody: a reload of a million rows costs a comparison each.
 func (s *shardActor) declare(ctx actor.Context, m *declareBatch) {
+	var decider profile.Decider
 	for _, d := range m.declarations {
 		state := profile.State{}
 		if e, ok := s.entries[d.id]; ok {
 			state = e.state()
 		}
-		result := foresee(state, d.command)
+		result := foresee(&decider, &state, d.command)
 		if result == ResultUnchanged || d.dry {
 			m.done(d.index, result, nil)
 			continue
@@ -352,8 +351,8 @@ const (
 )
 
 // foresee tells what a declaration will do, by the core itself.
-func foresee(state profile.State, d profile.Declare) string {
-	decision := profile.Decide(profile.Policy{}, state, profile.Input{Command: d})
+func foresee(decider *profile.Decider, state *profile.State, d profile.Declare) string {
+	decision := decider.Decide(&profile.Policy{}, state, &profile.Input{Command: d})
 	switch {
 	case len(decision.Events) == 0 && decision.Dropped != messages.DropBusy:
 		return ResultUnchanged

@@ -50,23 +50,26 @@ func (c *crashes) failed(reason any) time.Duration {
 	return min(firstRestart<<(c.count-1), maxRestart)
 }
 
-// HandleFailure makes the shard the supervisor of its profiles and sessions: one
-// that panics is stopped, and started again from the journal with a growing wait.
-// The reason is logged as a type only: a panic's text could hold anything.
+// HandleFailure makes the shard the supervisor of its sessions, as the crew is
+// that of the profiles: one that panics is stopped, and started again from the
+// journal with a growing wait. The reason is logged as a type only: a panic's text
+// could hold anything.
 func (s *shardActor) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason any, _ any) {
 	supervisor.StopChildren(child)
 	if e, ok := s.sessionsByPID[child.Id]; ok {
 		delete(s.sessionsByPID, child.Id)
 		s.sessionFailed(e, reason)
-		return
 	}
-	e, ok := s.byPID[child.Id]
-	if !ok {
-		return
-	}
-	delete(s.byPID, child.Id)
-	s.orphaned(e, child)
-	v, crashes := e.load(), &e.busy.crashes
+}
+
+// failed: the actor of a profile panicked, and is stopped.
+func (s *shardActor) failed(b *busy, reason any) {
+	e := b.entry
+	b.mu.Lock()
+	b.child = nil
+	b.mu.Unlock()
+	e.reload = true
+	v, crashes := e.load(), &b.crashes
 	crashes.version = v.version
 	wait := crashes.failed(reason)
 	s.farm.observer.ActorRestarted(crashes.parked)
@@ -81,36 +84,12 @@ func (s *shardActor) HandleFailure(_ *actor.ActorSystem, supervisor actor.Superv
 	s.setWake(e, time.Now().Add(wait))
 }
 
-// terminated is told of every actor that has stopped. Those that failed are known
-// already; a profile's that had nothing left to do may have a successor.
-func (s *shardActor) terminated(ctx actor.Context, who *actor.PID) {
+// terminated is told of every session actor that has stopped. Those that failed
+// are known already.
+func (s *shardActor) terminated(who *actor.PID) {
 	if e, ok := s.sessionsByPID[who.Id]; ok {
 		delete(s.sessionsByPID, who.Id)
 		e.child, e.reload = nil, true
 		s.reviveLater(e, firstRestart)
-		return
-	}
-	e, ok := s.byPID[who.Id]
-	if !ok {
-		return
-	}
-	delete(s.byPID, who.Id)
-	switch child := e.running(); {
-	case child == nil:
-		s.passivate(ctx, e)
-	case child.Id == who.Id:
-		s.orphaned(e, who)
-		s.setWake(e, time.Now().Add(firstRestart))
-	}
-}
-
-// orphaned notes that an actor ended without having said so: the next one reads
-// the journal.
-func (s *shardActor) orphaned(e *entry, child *actor.PID) {
-	b := e.occupied()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.child == nil || b.child.Id == child.Id {
-		b.child, e.reload = nil, true
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/sipmuster/muster/actors/challenge"
 	"github.com/sipmuster/muster/actors/digest"
 	"github.com/sipmuster/muster/actors/profile"
@@ -154,6 +156,7 @@ type fakeJournal struct {
 	err     error
 	dead    bool
 	panicOn string
+	held    chan struct{} // closed when appends go on
 }
 
 func (j *fakeJournal) fail(err error) { j.mu.Lock(); j.err = err; j.mu.Unlock() }
@@ -161,9 +164,27 @@ func (j *fakeJournal) plant(s string) { j.mu.Lock(); j.panicOn = s; j.mu.Unlock(
 func (j *fakeJournal) cut()           { j.mu.Lock(); j.dead = true; j.mu.Unlock() }
 func (j *fakeJournal) restore()       { j.mu.Lock(); j.dead = false; j.mu.Unlock() }
 
-func (j *fakeJournal) Append(_ context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
-	return appendFake(j, stream, after, at, events, func(env *messages.Envelope, e *messages.ProfileEvent) { env.Profile = e })
+func (j *fakeJournal) AppendThen(stream string, after uint64, at time.Time, events []*messages.ProfileEvent, done func(error)) {
+	add := func() error {
+		return appendFake(j, stream, after, at, events, func(env *messages.Envelope, e *messages.ProfileEvent) { env.Profile = proto.CloneOf(e) })
+	}
+	j.mu.Lock()
+	held := j.held
+	j.mu.Unlock()
+	if held == nil {
+		done(add())
+		return
+	}
+	go func() {
+		<-held
+		done(add())
+	}()
 }
+
+// hold lets no append of a profile be durable until letGo.
+func (j *fakeJournal) hold() { j.mu.Lock(); j.held = make(chan struct{}); j.mu.Unlock() }
+
+func (j *fakeJournal) letGo() { j.mu.Lock(); close(j.held); j.held = nil; j.mu.Unlock() }
 
 func (j *fakeJournal) AppendSession(_ context.Context, stream string, after uint64, at time.Time, events ...*messages.SessionEvent) error {
 	return appendFake(j, stream, after, at, events, func(env *messages.Envelope, e *messages.SessionEvent) { env.Session = e })
@@ -264,6 +285,9 @@ type fakeSender struct {
 	r          *fakeRegistrar
 	generation int
 }
+
+// Flush implements Sender.
+func (s *fakeSender) Flush() {}
 
 // Send runs the client transaction of RFC 3261 §17.1.2 against the registrar.
 func (s *fakeSender) Send(q *messages.SIPRequest, done func(messages.SIPOutcome)) {

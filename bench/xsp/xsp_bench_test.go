@@ -129,6 +129,9 @@ func (*world) Invite(*messages.SIPRequest, func(messages.InviteReport)) messages
 
 func (*world) Ack(*messages.SIPRequest) {}
 
+// Flush implements actors.Sender.
+func (w *world) Flush() {}
+
 // Send implements actors.Sender: it challenges once, and takes the answer.
 func (w *world) Send(req *messages.SIPRequest, done func(messages.SIPOutcome)) {
 	r := &messages.SIPResponse{Status: 200, RetryAfter: -1, Contact: messages.ContactOurs, ContactExpires: 3600}
