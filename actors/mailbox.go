@@ -7,18 +7,21 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 )
 
-// slimMailbox is a mailbox for actors that are many and mostly idle: an idle
-// one holds no queue. Measured against the library's default it saves 40 % of
-// the memory per actor and more than half of the garbage collector's work; for
-// a single hot actor the default is quicker, so shards and registrars use that.
+// slimMailbox is a mailbox for actors that are many and mostly idle, or have one
+// message at a time: it holds no queue then. Measured against the library's
+// default it saves 40 % of the memory per actor and more than half of the garbage
+// collector's work.
 //
 // The contract is the library's: one message at a time, system messages first,
 // no user messages while suspended, a panic escalates.
 type slimMailbox struct {
-	mu         sync.Mutex
-	running    bool
-	suspended  bool
-	queue      *mailQueue // nil when empty
+	mu        sync.Mutex
+	running   bool
+	suspended bool
+	// first is a user message that found nobody waiting, queue what came after
+	// it; nil when there is none.
+	first      any
+	queue      *mailQueue
 	invoker    actor.MessageInvoker
 	dispatcher actor.Dispatcher
 	work       func() // run, made once
@@ -44,6 +47,20 @@ func (m *slimMailbox) PostSystemMessage(message any) {
 
 func (m *slimMailbox) post(message any, system bool) {
 	m.mu.Lock()
+	if !system && m.first == nil && m.queue == nil {
+		m.first = message
+	} else {
+		m.enqueue(message, system)
+	}
+	start := !m.running
+	m.running = true
+	m.mu.Unlock()
+	if start {
+		m.dispatcher.Schedule(m.work)
+	}
+}
+
+func (m *slimMailbox) enqueue(message any, system bool) {
 	if m.queue == nil {
 		m.queue = mailQueues.Get().(*mailQueue)
 	}
@@ -51,12 +68,6 @@ func (m *slimMailbox) post(message any, system bool) {
 		m.queue.system = append(m.queue.system, message)
 	} else {
 		m.queue.user = append(m.queue.user, message)
-	}
-	start := !m.running
-	m.running = true
-	m.mu.Unlock()
-	if start {
-		m.dispatcher.Schedule(m.work)
 	}
 }
 
@@ -69,10 +80,14 @@ func (m *slimMailbox) Start() {}
 func (m *slimMailbox) UserMessageCount() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.queue == nil {
-		return 0
+	n := 0
+	if m.first != nil {
+		n++
 	}
-	return len(m.queue.user) - m.queue.nextUser
+	if m.queue != nil {
+		n += len(m.queue.user) - m.queue.nextUser
+	}
+	return n
 }
 
 func (m *slimMailbox) run() {
@@ -95,20 +110,24 @@ func (m *slimMailbox) take() (message any, system, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	q := m.queue
-	if q == nil {
-		m.running = false
-		return nil, false, false
-	}
-	if q.nextSystem < len(q.system) {
+	if q != nil && q.nextSystem < len(q.system) {
 		message, q.system[q.nextSystem] = q.system[q.nextSystem], nil
 		q.nextSystem++
 		return message, true, true
 	}
+	if m.suspended && (m.first != nil || q != nil && q.nextUser < len(q.user)) {
+		m.running = false
+		return nil, false, false
+	}
+	if m.first != nil {
+		message, m.first = m.first, nil
+		return message, false, true
+	}
+	if q == nil {
+		m.running = false
+		return nil, false, false
+	}
 	if q.nextUser < len(q.user) {
-		if m.suspended {
-			m.running = false
-			return nil, false, false
-		}
 		message, q.user[q.nextUser] = q.user[q.nextUser], nil
 		q.nextUser++
 		return message, false, true

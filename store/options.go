@@ -46,7 +46,7 @@ type Options struct {
 	CheckpointEvery int
 	// CommitInterval is the least time between the beginnings of two commits of
 	// appends and secrets; what arrives meanwhile shares the next one. What comes
-	// after a pause is committed at once, and so is a batch that is full. 0 means
+	// after a pause is committed at once, and so are 256 events. 0 means
 	// 20 ms, a negative value no interval.
 	CommitInterval time.Duration
 	// Logger is where the store speaks. Nil means nowhere.

@@ -12,6 +12,9 @@ const (
 	// maxBatchEvents and maxBatchBytes bound one commit, and one request.
 	maxBatchEvents = 4096
 	maxBatchBytes  = 4 << 20
+	// enough events do not wait for more: a commit for them costs each little
+	// over a microsecond, and a busy farm waits for its appends.
+	enough = 256
 )
 
 // request is one thing for the writer to do: an append or a write of secrets,
@@ -70,7 +73,8 @@ func newQueue() *queue {
 	return &queue{wake: make(chan struct{}, 1), timer: timer}
 }
 
-func (q *queue) full() bool { return q.events >= maxBatchEvents || q.bytes >= maxBatchBytes }
+// worthwhile tells that what waits is a commit of its own.
+func (q *queue) worthwhile() bool { return q.events >= enough || q.bytes >= maxBatchBytes }
 
 // add queues a request. It wakes the writer only when there is something to
 // begin with at once: what comes in a pause between two commits costs no more
@@ -86,11 +90,11 @@ func (q *queue) add(r *request) error {
 		q.alone = append(q.alone, r)
 		ready = true
 	} else {
-		was := q.full()
+		was := q.worthwhile()
 		q.shared = append(q.shared, r)
 		q.events += r.payload.len()
 		q.bytes += r.size
-		ready = ready || !was && q.full()
+		ready = ready || !was && q.worthwhile()
 	}
 	if ready {
 		q.signal()
@@ -117,12 +121,12 @@ func (q *queue) signal() {
 
 // next waits for something to do: one request alone, or those that share a
 // commit, which it appends to batch. What shares a commit waits until a moment,
-// unless it fills one. It returns neither once the queue is closed and empty.
+// unless it is worth one. It returns neither once the queue is closed and empty.
 func (q *queue) next(notBefore time.Time, batch []*request) (alone *request, shared []*request) {
 	for {
 		q.mu.Lock()
 		pause := time.Duration(0)
-		if len(q.shared) > 0 && !q.closed && !q.full() {
+		if len(q.shared) > 0 && !q.closed && !q.worthwhile() {
 			pause = time.Until(notBefore)
 		}
 		due := len(q.shared) > 0 && pause <= 0

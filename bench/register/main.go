@@ -250,15 +250,15 @@ func (o options) profileOf(phase string) string {
 	return ""
 }
 
-// waitFor polls four times a second: looking at the metrics costs about a
-// millisecond of the CPU that is measured.
+// waitFor polls once a second: looking at the metrics costs some milliseconds of
+// the CPU that is measured.
 func waitFor(o options, done func() bool) error {
 	limit := time.Now().Add(10*time.Minute + 3*time.Duration(o.rounds+1)*max(o.first(), o.interval()))
 	for !done() {
 		if time.Now().After(limit) {
 			return errors.New("the profiles were not registered in time")
 		}
-		time.Sleep(250 * time.Millisecond)
+		time.Sleep(time.Second)
 	}
 	return nil
 }
