@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,12 @@ import (
 // batchSize is how many datagrams one system call reads. Answers come in bursts
 // of that order at 2,500 registrations a second.
 const batchSize = 32
+
+// gather is how long a socket that was emptied is left alone. The answers of a
+// registrar with several processes come one by one, and each would wake the
+// processor: at 2,500 registrations a second to Kamailio the pause saves an eighth
+// of all CPU. Whatever comes after a silence is read at once.
+const gather = 4 * time.Millisecond
 
 // batch reads several datagrams at a time (recvmmsg(2)). Only the pages that
 // datagrams have filled take memory.
@@ -55,6 +62,9 @@ func newReader(conn packetConn) reader {
 }
 
 func (b *batch) read() ([]arrival, error) {
+	if b.count > 0 && b.count < batchSize {
+		time.Sleep(gather)
+	}
 	if err := b.conn.Read(b.call); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,12 @@ import (
 )
 
 // figures are what the node counts.
-type figures struct{ granted, failed, requests, retransmitted float64 }
+type figures struct {
+	granted, failed, requests, retransmitted float64
+	// late counts refreshes after the end of their binding; close those that came
+	// in its last five seconds, late ones included.
+	late, close uint64
+}
 
 func read(node *muster.Node) figures {
 	var f figures
@@ -28,6 +33,15 @@ func read(node *muster.Node) figures {
 				f.requests += value
 			case "muster_sip_retransmissions_total":
 				f.retransmitted += value
+			case "muster_refresh_margin_seconds":
+				for _, b := range m.GetHistogram().GetBucket() {
+					switch b.GetUpperBound() {
+					case 0:
+						f.late += b.GetCumulativeCount()
+					case 5:
+						f.close += b.GetCumulativeCount()
+					}
+				}
 			case "muster_registrations_total":
 				for _, label := range m.GetLabel() {
 					switch label.GetValue() {
@@ -44,8 +58,9 @@ func read(node *muster.Node) figures {
 }
 
 func report(before, after figures) {
-	fmt.Printf("%-32s %.3f REGISTERs each, %.0f retransmissions, %.0f failed\n", "",
-		(after.requests-before.requests)/(after.granted-before.granted), after.retransmitted-before.retransmitted, after.failed-before.failed)
+	fmt.Printf("%-32s %.3f REGISTERs each, %.0f retransmissions, %.0f failed, %d after the end of their binding, %d less than 5 s before\n", "",
+		(after.requests-before.requests)/(after.granted-before.granted), after.retransmitted-before.retransmitted, after.failed-before.failed,
+		after.late-before.late, after.close-before.close-(after.late-before.late))
 }
 
 // reportLag reads in the journal when each refresh was due and when it began.
