@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"slices"
 	"strconv"
 	"sync"
 
@@ -56,6 +57,9 @@ func (c *crew) take() *profileActor {
 func (c *crew) put(a *profileActor) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if a.dead {
+		return
+	}
 	if len(c.idle) < maxIdle {
 		c.idle = append(c.idle, a)
 		return
@@ -72,6 +76,10 @@ func (c *crew) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, 
 	c.mu.Lock()
 	a := c.all[child.Id]
 	delete(c.all, child.Id)
+	if a != nil {
+		a.dead = true
+		c.idle = slices.DeleteFunc(c.idle, func(idle *profileActor) bool { return idle == a })
+	}
 	c.mu.Unlock()
 	if a != nil && a.busy != nil {
 		c.farm.root.Send(a.busy.shard, &failed{busy: a.busy, reason: reason})

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,4 +110,46 @@ func lateReport(f *Farm, to *actor.PID, past *busy) *sending {
 	s.busy, s.attempt = past, 2
 	s.outcome = messages.SIPOutcome{Response: &messages.SIPResponse{Status: 403}}
 	return s
+}
+
+// TestWhoWaitsForAFailedActor: every order that a profile was given when its actor
+// fails is answered then and there, and the actor is not used again.
+func TestWhoWaitsForAFailedActor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test"})
+		w.start()
+		w.declare(1)
+		time.Sleep(10 * time.Second)
+		w.wantStates(map[string]int{StateRegistered: 1})
+		w.journal.hold()
+		results := make(chan error, 3)
+		for _, command := range []profile.Command{profile.Disable{}, profile.Enable{}, profile.Refresh{}} {
+			go func() {
+				_, err := w.farm.Do(t.Context(), "p0", command)
+				results <- err
+			}()
+			synctest.Wait()
+		}
+		w.journal.fail(errors.New("planted"))
+		before := time.Now()
+		w.journal.letGo()
+		for range 3 {
+			if err := <-results; err == nil {
+				t.Error("an order succeeded whose append failed")
+			}
+		}
+		if d := time.Since(before); d > time.Second {
+			t.Errorf("the orders were answered after %v, want at once", d)
+		}
+		w.journal.fail(nil)
+		time.Sleep(time.Minute)
+		w.wantStates(map[string]int{StateRegistered: 1})
+		for _, a := range w.farm.crew.idle {
+			if a.dead {
+				t.Error("an actor that failed is free for the next profile")
+			}
+		}
+		w.registrar.check()
+		w.stop()
+	})
 }

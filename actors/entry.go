@@ -52,8 +52,10 @@ type busy struct {
 	mu sync.Mutex
 	// child has the profile; nil once it has given it back.
 	child *actor.PID
-	// sent counts the orders that the child was given.
-	sent uint64
+	// sent counts the orders that the child was given, and waiting are those of
+	// them whose outcome somebody waits for.
+	sent    uint64
+	waiting []*order
 	// now is the newest durable state. The child writes it, anyone may read it.
 	now  versioned
 	held held
@@ -71,6 +73,35 @@ func (b *busy) leave(handled uint64) bool {
 	}
 	b.child = nil
 	return true
+}
+
+// take notes an order that the child is given; it needs the lock.
+func (b *busy) take(o *order) {
+	b.sent++
+	if o.awaited() {
+		b.waiting = append(b.waiting, o)
+	}
+}
+
+// answered: the outcome of an order is about to be told.
+func (b *busy) answered(o *order) {
+	if !o.awaited() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waiting = slices.DeleteFunc(b.waiting, func(w *order) bool { return w == o })
+}
+
+// failAll tells whoever waits for an order that nothing will come of it.
+func (b *busy) failAll(err error) {
+	b.mu.Lock()
+	waiting := b.waiting
+	b.waiting = nil
+	b.mu.Unlock()
+	for _, o := range waiting {
+		o.fail(err)
+	}
 }
 
 func (b *busy) load() versioned {
@@ -144,7 +175,8 @@ func statusIndex(status string) uint8 {
 
 // engage gives the entry to an actor, with the state v, or the one it has.
 func (e *entry) engage(shard *actor.PID, a *profileActor, first *order, v *versioned) *busy {
-	b := &busy{entry: e, shard: shard, actor: a, first: first, reload: e.reload, child: a.self, sent: 1}
+	b := &busy{entry: e, shard: shard, actor: a, first: first, reload: e.reload, child: a.self}
+	b.take(first)
 	if v == nil {
 		b.now = e.load()
 	} else {

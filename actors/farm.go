@@ -7,7 +7,9 @@ import (
 	"hash/fnv"
 	"hash/maphash"
 	"log/slog"
+	"maps"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -206,23 +208,24 @@ func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 	close(f.stopped)
 	f.clock.stop()
 	f.changes.end()
-	var waits []*actor.PID
-	waits = append(waits, f.shards[:]...)
 	f.eachGate(func(_ string, r *registrar) { r.turnstile.stop() })
-	waits = append(waits, f.crew.pids()...)
-	waits = append(waits, f.digests...)
-	for _, pid := range f.xsps.Load().pids {
-		waits = append(waits, pid)
-	}
-	for _, pid := range waits {
-		if pid != nil {
-			// Bounded: an actor that hangs in an append must not hold the exit.
-			_ = f.root.StopFuture(pid).Wait()
-		}
-	}
+	f.end(f.shards[:]) // first: they give profiles to the others
+	f.end(f.crew.pids())
+	f.end(f.digests)
+	f.end(slices.Collect(maps.Values(f.xsps.Load().pids)))
 	f.workers.close()
 	f.loops.close()
 	f.system.Shutdown()
+}
+
+// end stops actors and waits for each, but not for ever: one that hangs in an
+// append must not hold the exit.
+func (f *Farm) end(pids []*actor.PID) {
+	for _, pid := range pids {
+		if pid != nil {
+			_ = f.root.StopFuture(pid).Wait()
+		}
+	}
 }
 
 // Hold stops fresh attempts, or lets them go on: for a shutdown, and while the

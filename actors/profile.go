@@ -24,6 +24,8 @@ type profileActor struct {
 	appended func(error)
 	// spare is a request that is not out, to be used again.
 	spare *sending
+	// dead is true once it panicked, and the crew's.
+	dead bool
 
 	// decider is the memory of decision, which policy is for.
 	decider  profile.Decider
@@ -66,8 +68,7 @@ type term struct {
 	proofs    []*messages.ExpectedProof
 	// fetched is told what a fetch brings.
 	fetched func([]messages.ContactBinding, error)
-	// order is the order in hand, answered also when its handling panics; dropped
-	// is what came of it so far.
+	// order is the order in hand, dropped what came of it so far.
 	order   *order
 	dropped messages.Reason
 }
@@ -186,6 +187,7 @@ func (a *profileActor) obey(ctx actor.Context, o *order) {
 		a.gate = a.state().Spec.Registrar
 	}
 	if o.contacts != nil && a.fetched != nil {
+		a.answered(o)
 		o.fail(ErrBusy)
 		a.order = nil
 		return
@@ -200,6 +202,7 @@ func (a *profileActor) answerOrder() {
 		return
 	}
 	a.order = nil
+	a.answered(o)
 	var err error
 	if a.dropped == messages.DropBusy {
 		err = ErrBusy
@@ -267,16 +270,11 @@ func (a *profileActor) answerOnPanic() {
 
 // failOrders answers whoever waits for the actor, which ends.
 func (a *profileActor) failOrders(err error) {
-	if a.order != nil {
-		a.order.fail(err)
-	}
 	if a.fetched != nil {
 		a.fetched(nil, err)
 	}
-	for _, m := range a.stash {
-		if o, ok := m.(*order); ok {
-			o.fail(err)
-		}
+	if a.busy != nil {
+		a.failAll(err)
 	}
 	a.order, a.fetched, a.stash = nil, nil, nil
 }

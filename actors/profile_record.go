@@ -134,7 +134,6 @@ func (a *profileActor) resume(ctx actor.Context) {
 	a.reloading = false
 	state, version, err := loadProfile(a.farm.journal, a.id)
 	if err != nil {
-		a.order = a.first
 		panic(fmt.Errorf("load profile: %w", err))
 	}
 	old := *a.state()

@@ -172,6 +172,9 @@ var (
 	recoveredOrder = &order{command: profile.Recovered{}}
 )
 
+// awaited tells whether somebody waits for the outcome.
+func (o *order) awaited() bool { return o.done != nil || o.contacts != nil }
+
 // fail answers an order that cannot be carried out.
 func (o *order) fail(err error) {
 	if o.done != nil {
@@ -206,7 +209,7 @@ func (s *shardActor) add(ctx actor.Context, e *entry, o *order) bool {
 	if b.child == nil {
 		return false
 	}
-	b.sent++
+	b.take(o)
 	ctx.Send(b.child, o)
 	return true
 }

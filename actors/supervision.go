@@ -62,6 +62,8 @@ func (s *shardActor) HandleFailure(_ *actor.ActorSystem, supervisor actor.Superv
 	}
 }
 
+var errFailed = errors.New("profile failed")
+
 // failed: the actor of a profile panicked, and is stopped.
 func (s *shardActor) failed(b *busy, reason any) {
 	e := b.entry
@@ -69,6 +71,7 @@ func (s *shardActor) failed(b *busy, reason any) {
 	b.child = nil
 	b.mu.Unlock()
 	e.reload = true
+	b.failAll(errFailed) // what was given to it after it panicked
 	v, crashes := e.load(), &b.crashes
 	crashes.version = v.version
 	wait := crashes.failed(reason)

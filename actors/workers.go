@@ -6,11 +6,11 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 )
 
-// workers runs the mailboxes of a farm on goroutines that are used again. The
-// library starts a new one for each mailbox that wakes, whose stack grows from
-// nothing every time: measured, that copying was an eighth of the CPU of a
-// registration. A worker that an actor blocks, in an append, is not waited for:
-// there are as many as there are mailboxes that run.
+// workers runs the mailboxes of actors that may wait, those of sessions and xSPs,
+// on goroutines that are used again. The library starts a new one for each mailbox
+// that wakes, whose stack grows from nothing every time. A worker that an actor
+// blocks, in an append, is not waited for: there are as many as there are mailboxes
+// that run.
 type workers struct {
 	mu     sync.Mutex
 	idle   []chan func() // the last one that became idle is used first: its stack is warm

@@ -33,6 +33,8 @@ type mail struct {
 	count   int
 	sent    int // how many are done with
 	faults  []fault
+	// patient waits for room in the socket's buffer.
+	patient bool
 }
 
 // fault is what became of a datagram that could not be sent.
@@ -100,15 +102,26 @@ func (o *outbox) flush() {
 	}
 }
 
-// dispatch sends, and ends the transactions whose datagrams could not be sent.
+// dispatch sends. It does not wait for room in the socket's buffer: whoever calls
+// it has other profiles to look after.
 func (o *outbox) dispatch(m *mail) {
 	err := o.conn.Write(m.call)
+	if err == nil && m.sent < m.count {
+		m.patient = true
+		go func() { o.finish(m, o.conn.Write(m.call)) }()
+		return
+	}
+	o.finish(m, err)
+}
+
+// finish ends the transactions whose datagrams could not be sent.
+func (o *outbox) finish(m *mail, err error) {
 	for ; m.sent < m.count; m.sent++ { // the socket is closed
 		m.faults = append(m.faults, fault{m.keys[m.sent], err})
 	}
 	faults := m.faults
 	clear(m.buffer)
-	m.buffer, m.count, m.sent, m.faults = m.buffer[:0], 0, 0, nil
+	m.buffer, m.count, m.sent, m.faults, m.patient = m.buffer[:0], 0, 0, nil, false
 	mails.Put(m)
 	for _, f := range faults {
 		o.table.fail(f.key, "REGISTER", result{err: f.err, unsent: true})
@@ -134,7 +147,7 @@ func (m *mail) add(packet []byte, to netip.AddrPort, k branchKey) {
 	h.Namelen = unix.SizeofSockaddrInet6
 }
 
-// send returns false when there is no room yet. The system stops at a datagram that
+// send returns false when it waits for room. The system stops at a datagram that
 // it cannot send, and says why when that is the first; the others go on without it.
 func (m *mail) send(fd uintptr) bool {
 	for m.sent < m.count {
@@ -143,7 +156,7 @@ func (m *mail) send(fd uintptr) bool {
 		case errno == 0:
 			m.sent += int(n)
 		case errors.Is(errno, unix.EAGAIN):
-			return false
+			return !m.patient
 		case errors.Is(errno, unix.EINTR):
 		case errors.Is(errno, unix.ENOBUFS): // a lost datagram, as in write
 			m.sent++
