@@ -19,7 +19,8 @@ type clock struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	armed int64 // what the timer is set to; never when it is not set
-	ended bool
+	// started and ended: it rings from the one to the other.
+	started, ended bool
 }
 
 const never = math.MaxInt64
@@ -30,6 +31,18 @@ func newClock(wake func(shard int)) *clock {
 		c.due[i].Store(never)
 	}
 	return c
+}
+
+// start lets it ring, once every shard can be woken.
+func (c *clock) start() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.started = true
+	next := int64(never)
+	for i := range c.due {
+		next = min(next, c.due[i].Load())
+	}
+	c.arm(next)
 }
 
 // set makes a shard be woken at a time, rounded up to the grid, unless it is
@@ -49,7 +62,7 @@ func (c *clock) set(shard int, at time.Time) {
 
 // arm needs the lock.
 func (c *clock) arm(due int64) {
-	if due >= c.armed || c.ended {
+	if due >= c.armed || !c.started || c.ended {
 		return
 	}
 	c.armed = due

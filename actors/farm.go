@@ -182,6 +182,7 @@ func (f *Farm) Start(ctx context.Context) error {
 		}
 		f.shards[i] = pid
 	}
+	f.clock.start()
 	f.started.Store(true)
 	f.release()
 	return nil
