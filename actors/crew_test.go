@@ -75,15 +75,7 @@ func TestAnAppendThatIsOut(t *testing.T) {
 		w.declare(1)
 		time.Sleep(10 * time.Second)
 		w.wantStates(map[string]int{StateRegistered: 1})
-		w.journal.hold()
-		results := make(chan error, 3)
-		for _, command := range []profile.Command{profile.Disable{}, profile.Enable{}, profile.Refresh{}} {
-			go func() {
-				_, err := w.farm.Do(t.Context(), "p0", command)
-				results <- err
-			}()
-			synctest.Wait()
-		}
+		results := w.ordersBehindAnAppend()
 		if len(results) > 0 {
 			t.Error("an order was answered before its events were durable")
 		}
@@ -105,6 +97,21 @@ func TestAnAppendThatIsOut(t *testing.T) {
 	})
 }
 
+// ordersBehindAnAppend gives p0 three orders, of which the first waits for its
+// append, and returns what will become of them.
+func (w *world) ordersBehindAnAppend() <-chan error {
+	w.journal.hold()
+	results := make(chan error, 3)
+	for _, command := range []profile.Command{profile.Disable{}, profile.Enable{}, profile.Refresh{}} {
+		go func() {
+			_, err := w.farm.Do(w.t.Context(), "p0", command)
+			results <- err
+		}()
+		synctest.Wait()
+	}
+	return results
+}
+
 func lateReport(f *Farm, to *actor.PID, past *busy) *sending {
 	s := newSending(f, to)
 	s.busy, s.attempt = past, 2
@@ -121,15 +128,7 @@ func TestWhoWaitsForAFailedActor(t *testing.T) {
 		w.declare(1)
 		time.Sleep(10 * time.Second)
 		w.wantStates(map[string]int{StateRegistered: 1})
-		w.journal.hold()
-		results := make(chan error, 3)
-		for _, command := range []profile.Command{profile.Disable{}, profile.Enable{}, profile.Refresh{}} {
-			go func() {
-				_, err := w.farm.Do(t.Context(), "p0", command)
-				results <- err
-			}()
-			synctest.Wait()
-		}
+		results := w.ordersBehindAnAppend()
 		w.journal.fail(errors.New("planted"))
 		before := time.Now()
 		w.journal.letGo()
