@@ -131,7 +131,7 @@ func (g *gate) unwant(id string) {
 // enter lets a profile through that finds nobody waiting and may go at once.
 func (g *gate) enter(now time.Time, id string) bool {
 	g.refill(now)
-	if len(g.queue)+len(g.paced)+len(g.calls) > 0 || now.Before(g.retryUntil) || g.rate > 0 && g.tokens < 1 {
+	if len(g.queue)+len(g.paced)+len(g.calls) > 0 || now.Before(g.retryUntil) || !g.hasToken() {
 		return false
 	}
 	if _, may := g.mayBegin(now); !may {
@@ -229,6 +229,8 @@ func (g *gate) refill(now time.Time) {
 	g.refilled = now
 }
 
+func (g *gate) hasToken() bool { return g.rate <= 0 || g.tokens >= 1 }
+
 // next returns the next thing that may go: an answer or the turn of a call, to
 // be run, or a fresh attempt. When nothing may, wake is when to ask again; zero
 // means after the next change.
@@ -251,7 +253,7 @@ func (g *gate) next(now time.Time) (run func(), fresh *want, wake time.Time) {
 	if len(g.queue) == 0 && len(g.calls) == 0 {
 		return nil, nil, time.Time{} // answers that wait for a slot
 	}
-	if g.rate > 0 && g.tokens < 1 {
+	if !g.hasToken() {
 		return nil, nil, now.Add(g.untilToken())
 	}
 	freshWake, freshMay := g.admitsFresh(now)

@@ -44,7 +44,7 @@ func (g *gate) nextPaced(now time.Time, onlyDialogs bool) (send func(), wake tim
 		return nil, time.Time{}, false
 	}
 	p := g.paced[i]
-	if !p.prepaid && g.rate > 0 && g.tokens < 1 {
+	if !p.prepaid && !g.hasToken() {
 		return nil, now.Add(g.untilToken()), false
 	}
 	g.paced = slices.Delete(g.paced, i, i+1)
