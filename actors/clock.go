@@ -5,12 +5,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sipmuster/muster/messages"
 )
 
-// tick is the grid of the shards' deadlines: what falls due within one tick is
-// attended to together, so that one wake-up of the processor serves many
-// profiles. It is the time in which a gate saves up its burst.
-const tick = 20 * time.Millisecond
+// tick is the grid of the shards' deadlines.
+const tick = messages.Beat
 
 // clock wakes the shards. It has one timer for all of them.
 type clock struct {

@@ -3,6 +3,7 @@ package actors
 import (
 	"cmp"
 	"container/heap"
+	"math"
 	"slices"
 	"time"
 
@@ -70,10 +71,10 @@ const (
 	// silent.
 	defaultRate        = 200
 	defaultConcurrency = 500
-	// burst is the share of a second's tokens that may be saved up. The refill
-	// is that much smaller, so that no window of one second sees more than the
-	// configured rate (I-9).
-	burst = 0.02
+	// burst is the share of a second's tokens that may be saved up: those of a
+	// beat. The refill is that much smaller, so that no window of one second sees
+	// more than the configured rate (I-9).
+	burst = float64(tick) / float64(time.Second)
 	// silentAfter is four T1: two retransmissions without an answer.
 	silentAfter     = 2 * time.Second
 	trickle         = time.Second
@@ -254,7 +255,7 @@ func (g *gate) next(now time.Time) (run func(), fresh *want, wake time.Time) {
 		return nil, nil, time.Time{} // answers that wait for a slot
 	}
 	if !g.hasToken() {
-		return nil, nil, now.Add(g.untilToken())
+		return nil, nil, g.tokenAt(now)
 	}
 	freshWake, freshMay := g.admitsFresh(now)
 	callWake, callMay := g.admitsCall(now)
@@ -292,14 +293,23 @@ func (g *gate) admitted(now time.Time, id string) {
 	g.take(now, pacedSend{})
 }
 
-// untilToken is rounded up to the time that fills the bucket, so that a fast
-// pace does not wake the actor for every single token.
-func (g *gate) untilToken() time.Duration {
-	missing := 1 - g.tokens
-	if g.tokens >= 0 {
-		missing = max(missing, g.depth()/2-g.tokens)
+// tokenAt is when to ask for a token again. A fast pace does not wake the farm for
+// every single one: it is the last beat before the bucket is full, or when it is half
+// full, if there is no beat between. A debt is paid before.
+func (g *gate) tokenAt(now time.Time) time.Time {
+	after := func(tokens float64) time.Time {
+		wait := (tokens - g.tokens) / (g.rate * (1 - burst)) * float64(time.Second)
+		return now.Add(time.Duration(math.Ceil(wait))) // a nanosecond less would be a millisecond more
 	}
-	return time.Duration(missing / (g.rate * (1 - burst)) * float64(time.Second))
+	least := 1.0
+	if g.tokens >= 0 {
+		least = max(least, g.depth()/2)
+	}
+	some, all := after(least), after(g.depth())
+	if beat := all.Truncate(tick); beat.After(some) {
+		return beat
+	}
+	return some
 }
 
 // take spends the token of a request that leaves.

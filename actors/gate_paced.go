@@ -45,7 +45,7 @@ func (g *gate) nextPaced(now time.Time, onlyDialogs bool) (send func(), wake tim
 	}
 	p := g.paced[i]
 	if !p.prepaid && !g.hasToken() {
-		return nil, now.Add(g.untilToken()), false
+		return nil, g.tokenAt(now), false
 	}
 	g.paced = slices.Delete(g.paced, i, i+1)
 	if p.id != "" {

@@ -44,6 +44,38 @@ func TestGateGoesByNearnessToTheEnd(t *testing.T) {
 	wantIDs(t, got, "far", "near")
 }
 
+// A fast pace goes by the beat, and a slow one by its tokens; neither loses any.
+func TestGateWakesOnBeats(t *testing.T) {
+	for _, rate := range []float64{1, 49, 50, 51, 120, 200, 2_500, 20_000} {
+		g := newGate(Registrar{Rate: rate, Concurrency: -1})
+		const seconds = 10
+		for i := range int(rate * seconds * 2) {
+			g.want(fmt.Sprint(i), nil, epoch)
+		}
+		let, wakes, off := 0, 0, 0
+		for now := epoch.Add(3 * time.Millisecond); now.Before(epoch.Add(seconds * time.Second)); wakes++ {
+			ids, wake := admit(g, now)
+			let += len(ids)
+			g.heard(now)
+			if wake.IsZero() {
+				t.Fatalf("%v a second: at %v it does not want to wake", rate, now)
+			}
+			if least := now.Add(time.Millisecond); wake.Before(least) {
+				wake = least // as turnstile.wakeAt
+			}
+			if now = wake; now.Truncate(tick) != now {
+				off++
+			}
+		}
+		if want := rate * (1 - burst) * seconds; float64(let) < 0.98*want || float64(let) > rate*seconds {
+			t.Errorf("%v a second: let through %d in %d s, want %.0f", rate, let, seconds, want)
+		}
+		if rate >= 1_000 && off > 2 {
+			t.Errorf("%v a second: %d of %d wake-ups are off the beat", rate, off, wakes)
+		}
+	}
+}
+
 func TestGateAnswersGoBeforeFreshAttempts(t *testing.T) {
 	g := newGate(Registrar{Rate: 10, Concurrency: -1})
 	g.tokens = 1

@@ -44,10 +44,10 @@ type Options struct {
 	// a page, the less each costs, and a start after a crash reads them all. A
 	// negative value means only when Checkpoint is called.
 	CheckpointEvery int
-	// CommitInterval is the least time between the beginnings of two commits of
-	// appends and secrets; what arrives meanwhile shares the next one. What comes
-	// after a pause is committed at once, and so are 256 events. 0 means
-	// 20 ms, a negative value no interval.
+	// CommitInterval is how often commits of appends and secrets begin, while there
+	// are any, a fifth of it after its multiples in Unix time; what arrives meanwhile
+	// shares the next one. What comes after a pause is committed at once, and so
+	// are 256 events. 0 means messages.Beat, a negative value no interval.
 	CommitInterval time.Duration
 	// Logger is where the store speaks. Nil means nowhere.
 	Logger *slog.Logger
@@ -79,7 +79,6 @@ type Retention struct {
 const (
 	defaultRetentionCount = 1_000_000
 	defaultRetentionAge   = 7 * 24 * time.Hour
-	defaultCommitInterval = 20 * time.Millisecond
 	// The default of CheckpointEvery.
 	eventsPerFold        = 10
 	leastCheckpointEvery = 200_000
@@ -93,7 +92,7 @@ func (o Options) withDefaults() Options {
 		o.Epoch = 1
 	}
 	if o.CommitInterval == 0 {
-		o.CommitInterval = defaultCommitInterval
+		o.CommitInterval = messages.Beat
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

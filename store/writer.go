@@ -12,17 +12,12 @@ import (
 )
 
 // write is the writer goroutine: the only one that ever begins a writable
-// transaction once the store is open. Commits of batches begin at least
-// CommitInterval apart: each costs two syncs and some pages, whatever is in it.
+// transaction once the store is open.
 func (s *Store) write() {
 	b := &batch{}
-	var pause time.Duration
-	if s.opts.CommitInterval > 0 {
-		pause = s.opts.CommitInterval
-	}
 	var begun time.Time
 	for {
-		alone, shared := s.queue.next(begun.Add(pause), b.requests[:0])
+		alone, shared := s.queue.next(nextCommit(begun, s.opts.CommitInterval), b.requests[:0])
 		if alone == nil && len(shared) == 0 {
 			return
 		}
@@ -47,6 +42,21 @@ func (s *Store) write() {
 		}
 		clear(shared)
 	}
+}
+
+// nextCommit is when the next batch may be committed: each costs two syncs and
+// some pages, whatever is in it. Batches that wait for company begin a fifth of an
+// interval after its multiples in Unix time, when a node whose parts meet on these
+// (messages.Beat) has queued what they had to record.
+func nextCommit(begun time.Time, interval time.Duration) time.Time {
+	if interval <= 0 || begun.IsZero() {
+		return begun
+	}
+	wait := interval - time.Duration((begun.UnixNano()-int64(interval/5))%int64(interval))
+	if wait < interval/8 { // it began when it should, by a clock that is being corrected
+		wait += interval
+	}
+	return begun.Add(wait)
 }
 
 // leastRoom is enough for most appends.
