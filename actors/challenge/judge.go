@@ -152,12 +152,10 @@ func admit(offers []offer, p *Policy, s State, received []*messages.RecordedChal
 	out := recorded{list: received[:n:n]}
 	size := 0
 	for i, c := range out.list {
-		var room ParamRoom
+		var f Fields
 		reason := messages.ReasonChallengeUnsupported // CHA-21, CHA-29
-		scheme, params, err := ParseInto(room[:0], c.GetRaw())
-		parsed := Parsed{scheme, params}
-		if err == nil {
-			reason = inadmissible(p, s, c.GetSpace(), parsed)
+		if f.Read(c.GetRaw()) == nil {
+			reason = inadmissible(p, s, c.GetSpace(), &f)
 		}
 		if reason == "" {
 			if size += len(c.GetRaw()); size > maxChallengeBytes {
@@ -166,9 +164,7 @@ func admit(offers []offer, p *Policy, s State, received []*messages.RecordedChal
 		}
 		out.ignore(i, reason)
 		if reason == "" {
-			o := offerOf(c.GetSpace(), parsed, c.GetRaw())
-			o.place = i
-			offers = append(offers, o)
+			offers = append(offers, offerOf(c.GetSpace(), &f, c.GetRaw(), i))
 		}
 	}
 	if !p.AllowDowngrade {
@@ -221,8 +217,8 @@ func (r *recorded) ignore(i int, reason messages.Reason) {
 	r.list[i].Ignored = string(reason)
 }
 
-func inadmissible(p *Policy, s State, space messages.Space, parsed Parsed) messages.Reason {
-	realm := parsed.Realm()
+func inadmissible(p *Policy, s State, space messages.Space, f *Fields) messages.Reason {
+	realm := f.Realm()
 	switch {
 	case len(p.Realms) > 0:
 		// CHA-28: opaque and case-sensitive.
@@ -234,10 +230,10 @@ func inadmissible(p *Policy, s State, space messages.Space, parsed Parsed) messa
 			return messages.ReasonRealm
 		}
 	}
-	if !parsed.IsDigest() {
+	if !f.Digest {
 		return ""
 	}
-	if len(p.Algorithms) > 0 && !accepts(p.Algorithms, parsed.Algorithm()) || p.RequireQOP && len(parsed.QOP()) == 0 {
+	if len(p.Algorithms) > 0 && !accepts(p.Algorithms, f.Algorithm()) || p.RequireQOP && !f.offersQOP() {
 		return messages.ReasonChallengeUnsupported
 	}
 	return ""
@@ -310,8 +306,8 @@ func (s State) Questions(answers []*messages.NonceCount) []*messages.Challenge {
 	asked := s.Unparsed(answers)
 	parsed := asked[:0]
 	for _, q := range asked {
-		var room ParamRoom
-		scheme, list, err := ParseInto(room[:0], q.GetRaw())
+		var room paramRoom
+		scheme, list, err := parseInto(room[:0], q.GetRaw())
 		if err != nil {
 			continue
 		}
@@ -382,10 +378,9 @@ func strongest(raws []string, known uint32) uint32 {
 		if best > 0 && strings.IndexByte(raw, '-') < 0 {
 			continue // what is stronger than MD5 has a hyphen in its name
 		}
-		var room ParamRoom
-		scheme, params, err := ParseInto(room[:0], raw)
-		if parsed := (Parsed{scheme, params}); err == nil && parsed.IsDigest() {
-			best = max(best, Strength(parsed.Algorithm()))
+		var f Fields
+		if f.Read(raw) == nil && f.Digest {
+			best = max(best, Strength(f.Algorithm()))
 		}
 	}
 	return uint32(best)

@@ -1,10 +1,6 @@
 package challenge
 
-import (
-	"strings"
-
-	"github.com/sipmuster/muster/messages"
-)
+import "github.com/sipmuster/muster/messages"
 
 // offer is a challenge that may be answered, and what is weighed of it.
 type offer struct {
@@ -25,12 +21,12 @@ type offer struct {
 // offerRoom is for the offers of the usual response.
 type offerRoom [2]offer
 
-func offerOf(space messages.Space, p Parsed, raw string) offer {
-	o := offer{space: space, realm: p.Realm(), nonce: p.Nonce(), raw: raw, stale: p.Stale()}
-	if p.IsDigest() {
-		o.strength = uint32(Strength(p.Algorithm()))
+func offerOf(space messages.Space, f *Fields, raw string, place int) offer {
+	o := offer{space: space, realm: f.Realm(), nonce: f.Nonce(), raw: raw, stale: f.Stale(), place: place}
+	if f.Digest {
+		o.strength = uint32(Strength(f.Algorithm()))
 	} else {
-		o.expired = strings.EqualFold(p.Scheme, "Bearer") && p.value("error") == "invalid_token"
+		o.expired = f.expired()
 	}
 	return o
 }
@@ -42,14 +38,10 @@ func appendOffers(offers []offer, received []*messages.RecordedChallenge) []offe
 		if c.GetIgnored() != "" {
 			continue
 		}
-		var room ParamRoom
-		scheme, params, err := ParseInto(room[:0], c.GetRaw())
-		if err != nil {
-			continue
+		var f Fields
+		if f.Read(c.GetRaw()) == nil {
+			offers = append(offers, offerOf(c.GetSpace(), &f, c.GetRaw(), i))
 		}
-		o := offerOf(c.GetSpace(), Parsed{scheme, params}, c.GetRaw())
-		o.place = i
-		offers = append(offers, o)
 	}
 	return offers
 }

@@ -100,8 +100,8 @@ func beginsChallenge(s string) bool {
 // belong and none where they do) and strict in what would be ambiguous or
 // dangerous to echo (CHA-29, S-52).
 func Parse(raw string) (Parsed, error) {
-	var room ParamRoom
-	scheme, params, err := ParseInto(room[:0], raw)
+	var room paramRoom
+	scheme, params, err := parseInto(room[:0], raw)
 	if err != nil {
 		return Parsed{}, err
 	}
@@ -111,46 +111,54 @@ func Parse(raw string) (Parsed, error) {
 // NonceOf is the nonce of a challenge, or "" when it has none or does not
 // parse.
 func NonceOf(raw string) string {
-	var room ParamRoom
-	scheme, params, err := ParseInto(room[:0], raw)
-	if err != nil {
+	var f Fields
+	if f.Read(raw) != nil {
 		return ""
 	}
-	return Parsed{scheme, params}.Nonce()
+	return f.Nonce()
 }
 
-// ParamRoom is for the parameters of the usual challenge while it is looked
+// paramRoom is for the parameters of the usual challenge while it is looked
 // at.
-type ParamRoom [8]Param
+type paramRoom [8]Param
 
-// ParseInto is Parse with the parameters appended to room, which is empty. The
+// parseInto is Parse with the parameters appended to room, which is empty. The
 // result is in pieces so that a room on the stack stays there.
-func ParseInto(room []Param, raw string) (scheme string, params []Param, err error) {
-	if len(raw) > parseMaxBytes {
-		return "", nil, errTooLong
-	}
-	if !isPrintable(raw) {
-		if !utf8.ValidString(raw) {
-			return "", nil, errEncoding
-		}
-		var ok bool
-		if raw, ok = unfold(raw); !ok {
-			return "", nil, errControl
-		}
-	}
-	rest := trimBlanks(raw)
-	n := TokenLength(rest)
-	if n == 0 || n < len(rest) && rest[n] != ' ' && rest[n] != '\t' {
-		return "", nil, errScheme
-	}
-	if params, err = parseParams(room, rest[n:]); err != nil {
+func parseInto(room []Param, raw string) (scheme string, params []Param, err error) {
+	scheme, rest, err := cutScheme(raw)
+	if err != nil {
 		return "", nil, err
 	}
-	p := Parsed{Scheme: rest[:n], Params: params}
+	if params, err = parseParams(room, rest); err != nil {
+		return "", nil, err
+	}
+	p := Parsed{Scheme: scheme, Params: params}
 	if err := p.validate(); err != nil {
 		return "", nil, err
 	}
-	return rest[:n], params, nil
+	return scheme, params, nil
+}
+
+// cutScheme checks the bytes of a challenge and finds where its parameters begin.
+func cutScheme(raw string) (scheme, rest string, err error) {
+	if len(raw) > parseMaxBytes {
+		return "", "", errTooLong
+	}
+	if !isPrintable(raw) {
+		if !utf8.ValidString(raw) {
+			return "", "", errEncoding
+		}
+		var ok bool
+		if raw, ok = unfold(raw); !ok {
+			return "", "", errControl
+		}
+	}
+	rest = trimBlanks(raw)
+	n := TokenLength(rest)
+	if n == 0 || n < len(rest) && rest[n] != ' ' && rest[n] != '\t' {
+		return "", "", errScheme
+	}
+	return rest[:n], rest[n:], nil
 }
 
 // isPrintable tells whether s is ASCII without control bytes, as nearly every
@@ -175,60 +183,86 @@ func isPrintable(s string) bool {
 }
 
 func parseParams(params []Param, s string) ([]Param, error) {
-	escapes := strings.IndexByte(s, '\\') >= 0
-	for i := 0; ; {
-		for i < len(s) && (s[i] == ',' || isBlank(s[i])) {
-			i++ // empty elements of the list too (RFC 7230 §7)
-		}
-		if i == len(s) {
+	r := newParamReader(s)
+	for {
+		switch more, err := r.next(); {
+		case err != nil:
+			return nil, err
+		case !more:
 			return params, nil
-		}
-		if len(params) == parseMaxParams {
-			return nil, errParams
-		}
-		start, capitals := i, false
-		for i < len(s) && tokenBytes[s[i]] {
-			capitals = capitals || s[i]-'A' <= 'Z'-'A'
-			i++
-		}
-		if i == start {
-			return nil, errName
-		}
-		name := s[start:i]
-		i = afterBlanks(s, i)
-		if i == len(s) || s[i] != '=' {
-			if !continuesQOP(params, name) {
-				return nil, errNoValue
-			}
-		} else {
-			if capitals {
-				name = strings.ToLower(name)
-			}
-			value, quoted, end, err := parseValue(s, afterBlanks(s, i+1), escapes)
-			if err != nil {
-				return nil, err
-			}
-			params = append(params, Param{Name: name, Value: value, Quoted: quoted})
-			i = afterBlanks(s, end)
-		}
-		if i < len(s) && s[i] != ',' {
-			return nil, errSeparator
+		case r.continues:
+			params[len(params)-1].Value += "," + r.value
+		default:
+			params = append(params, Param{Name: r.name, Value: r.value, Quoted: r.quoted})
 		}
 	}
 }
 
-// continuesQOP adds to an unquoted qop list, qop=auth,auth-int, which a strict
-// reading would cut at the comma.
-func continuesQOP(params []Param, value string) bool {
-	if len(params) == 0 || !isQOPValue(value) {
-		return false
+// paramReader goes through the parameters of a challenge.
+type paramReader struct {
+	s string
+	i int
+	// escapes tells whether there are backslashes in s.
+	escapes bool
+	// read counts the parameters.
+	read int
+
+	// The latest one: its name in lower case, and its value without quotes.
+	name, value string
+	quoted      bool
+	// continues tells that value goes on with that of the parameter before: an
+	// unquoted qop list, qop=auth,auth-int, which a strict reading would cut at the
+	// comma.
+	continues bool
+}
+
+func newParamReader(s string) paramReader {
+	return paramReader{s: s, escapes: strings.IndexByte(s, '\\') >= 0}
+}
+
+// next reads a parameter; it is false when there is none left.
+func (r *paramReader) next() (more bool, err error) {
+	s, i := r.s, r.i
+	for i < len(s) && (s[i] == ',' || isBlank(s[i])) {
+		i++ // empty elements of the list too (RFC 7230 §7)
 	}
-	last := &params[len(params)-1]
-	if last.Name != "qop" || last.Quoted {
-		return false
+	if i == len(s) {
+		return false, nil
 	}
-	last.Value += "," + value
-	return true
+	if r.read == parseMaxParams {
+		return false, errParams
+	}
+	start, capitals := i, false
+	for i < len(s) && tokenBytes[s[i]] {
+		capitals = capitals || s[i]-'A' <= 'Z'-'A'
+		i++
+	}
+	if i == start {
+		return false, errName
+	}
+	name := s[start:i]
+	i = afterBlanks(s, i)
+	if r.continues = i == len(s) || s[i] != '='; r.continues {
+		if r.name != "qop" || r.quoted || !isQOPValue(name) {
+			return false, errNoValue
+		}
+		r.value = name
+	} else {
+		if capitals {
+			name = strings.ToLower(name)
+		}
+		r.name = name
+		if r.value, r.quoted, i, err = parseValue(s, afterBlanks(s, i+1), r.escapes); err != nil {
+			return false, err
+		}
+		r.read++
+		i = afterBlanks(s, i)
+	}
+	if i < len(s) && s[i] != ',' {
+		return false, errSeparator
+	}
+	r.i = i
+	return true, nil
 }
 
 // parseValue reads the quoted string at s[i:], or everything up to the next comma
@@ -323,7 +357,9 @@ func (p Parsed) Get(name string) (string, bool) {
 }
 
 // IsDigest tells whether the scheme is Digest.
-func (p Parsed) IsDigest() bool { return p.Scheme == "Digest" || strings.EqualFold(p.Scheme, "Digest") }
+func (p Parsed) IsDigest() bool { return isDigest(p.Scheme) }
+
+func isDigest(scheme string) bool { return scheme == "Digest" || strings.EqualFold(scheme, "Digest") }
 
 // Realm is an opaque, case-sensitive string (CHA-28).
 func (p Parsed) Realm() string { return p.value("realm") }

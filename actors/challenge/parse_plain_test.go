@@ -117,7 +117,7 @@ func plainValue(s string) (value string, quoted bool, rest string, err error) {
 	return "", true, "", errQuotes
 }
 
-// checkParse compares Parse and NonceOf with plainParse.
+// checkParse compares Parse, Fields and NonceOf with plainParse.
 func checkParse(t *testing.T, raw string) {
 	t.Helper()
 	want, wantErr := plainParse(raw)
@@ -128,8 +128,39 @@ func checkParse(t *testing.T, raw string) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("Parse(%q) (-plain +fast)\n%s", raw, diff)
 	}
+	checkFields(t, raw, want, wantErr)
 	if nonce := NonceOf(raw); nonce != want.Nonce() {
 		t.Fatalf("NonceOf(%q) = %q, want %q", raw, nonce, want.Nonce())
+	}
+}
+
+func checkFields(t *testing.T, raw string, want Parsed, wantErr error) {
+	t.Helper()
+	var f Fields
+	if err := f.Read(raw); !errors.Is(err, wantErr) {
+		t.Fatalf("Read(%q): %v, want %v", raw, err, wantErr)
+	}
+	if wantErr != nil {
+		return
+	}
+	opaque, opaqueReceived := want.Get("opaque")
+	gotOpaque, gotReceived := f.Opaque()
+	expired := strings.EqualFold(want.Scheme, "Bearer") && want.value("error") == "invalid_token"
+	type fields struct {
+		Scheme, Realm, Nonce, Algorithm, QOP, Charset, Userhash, Opaque string
+		Digest, Stale, Expired, OffersQOP, OpaqueReceived               bool
+	}
+	if diff := cmp.Diff(
+		fields{
+			want.Scheme, want.Realm(), want.Nonce(), want.Algorithm(), want.value("qop"), want.value("charset"), want.value("userhash"), opaque,
+			want.IsDigest(), want.Stale(), expired, len(want.QOP()) > 0, opaqueReceived,
+		},
+		fields{
+			f.Scheme, f.Realm(), f.Nonce(), f.Algorithm(), f.QOP(), f.Charset(), f.Userhash(), gotOpaque,
+			f.Digest, f.Stale(), f.expired(), f.offersQOP(), gotReceived,
+		},
+	); diff != "" {
+		t.Fatalf("Read(%q) (-plain +fast)\n%s", raw, diff)
 	}
 }
 
@@ -139,6 +170,7 @@ var plainSeeds = []string{
 	`Digest realm="a\"b\\", nonce=n==, qop=auth,auth-int, stale=TRUE, opaque=""`,
 	"DiGeSt\r\n\trealm=\"a\",\r\n\tNonce = \"n\"\t, algorithm=AKAv1-MD5,",
 	`Bearer realm="a", error="invalid_token", scope="x y"`,
+	`Digest realm="a", nonce="n", qop=auth, qop=x,auth-int, charset=UTF-8, userhash=true, stale=a, stale=true, opaque="o"`,
 	`Digest realm="é", nonce="n", domain="sip:a sip:b"`,
 	"Digest realm=\"a\x7f\", nonce=\"n\x00\"", `Digest realm="a", nonce="n", nonce="m"`, `Basic a`, `Digest`, ``, `=`, `a b="\`,
 	"Digest realm=\"\xff\", nonce=\"n\"", "Digest realm=\"a\",nonce=\"n\"\nX: y", `Digest nonce="n"`, strings.Repeat("a", parseMaxBytes+1),

@@ -30,7 +30,7 @@ func Answer(q *messages.AuthChallenge, c Credential, cnonce CnonceSource) (*mess
 	if !challenge.IsFieldValue(q.GetRequestUri()) {
 		return nil, refuse(messages.ReasonChallengeUnsupported)
 	}
-	var room [4]choice
+	var room [1]choice
 	chosen, reason := choose(room[:0], q.GetChallenges(), c)
 	if reason != "" {
 		return nil, refuse(reason)
@@ -84,13 +84,13 @@ func answerOne(m *messages.HeaderMutation, proof *messages.ExpectedProof, q *mes
 	if o.qop == qopAuthInt {
 		x.BodyHash = q.GetBodyHashes()[h.String()]
 	}
-	var secret [maxHexLen]byte
+	var secret [128]byte
 	ha1, id := appendIdentity(secret[:0], o, c)
 	if o.algorithm.sess {
-		ha1 = h.appendSession(secret[:0], ha1, x.Nonce, x.Cnonce)
+		ha1 = h.intoSession(ha1, x.Nonce, x.Cnonce)
 	}
 	// The header value and the proof are parts of one string.
-	var room [768]byte
+	var room [640]byte
 	text := appendCredentials(room[:0], o, id, &x, ha1, nc[:])
 	end := len(text)
 	// AIN-03: the server proves itself by the same formula without a method;

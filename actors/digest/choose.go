@@ -81,19 +81,12 @@ func offerOf(ch *messages.Challenge) (o offer, ok bool) {
 		o.opaque, o.opaqueReceived = p["opaque"]
 		return o, true
 	}
-	var room challenge.ParamRoom
-	scheme, params, err := challenge.ParseInto(room[:0], ch.GetRaw())
-	if err != nil {
+	var f challenge.Fields
+	if f.Read(ch.GetRaw()) != nil {
 		return offer{}, false
 	}
-	o.scheme = scheme
-	p := challenge.Parsed{Params: params}
-	o.nonce, _ = p.Get("nonce")
-	o.algorithm, _ = p.Get("algorithm")
-	o.qop, _ = p.Get("qop")
-	o.charset, _ = p.Get("charset")
-	o.userhash, _ = p.Get("userhash")
-	o.opaque, o.opaqueReceived = p.Get("opaque")
+	o = offer{scheme: f.Scheme, nonce: f.Nonce(), algorithm: f.Algorithm(), qop: f.QOP(), charset: f.Charset(), userhash: f.Userhash()}
+	o.opaque, o.opaqueReceived = f.Opaque()
 	return o, true
 }
 

@@ -49,9 +49,6 @@ func (h hash) String() string {
 	return [...]string{"MD5", "SHA-256", "SHA-512-256"}[h]
 }
 
-// maxHexLen is the most that hexLen gives.
-const maxHexLen = 2 * sha256.Size
-
 // hexLen is the length of a hash in hex digits (DIG-11).
 func (h hash) hexLen() int {
 	if h == hashMD5 {
@@ -60,48 +57,46 @@ func (h hash) hexLen() int {
 	return 2 * sha256.Size
 }
 
-// appendSum appends H(data) in lower-case hex.
-func (h hash) appendSum(dst, data []byte) []byte {
+// hashFrom replaces data[start:] by its hash in lower-case hex: what is hashed is
+// written where the hash shall stand, and needs no place of its own.
+func (h hash) hashFrom(data []byte, start int) []byte {
 	switch h {
 	case hashSHA256:
-		sum := sha256.Sum256(data)
-		return hex.AppendEncode(dst, sum[:])
+		sum := sha256.Sum256(data[start:])
+		return hex.AppendEncode(data[:start], sum[:])
 	case hashSHA512256:
-		sum := sha512.Sum512_256(data)
-		return hex.AppendEncode(dst, sum[:])
+		sum := sha512.Sum512_256(data[start:])
+		return hex.AppendEncode(data[:start], sum[:])
 	default:
-		sum := md5.Sum(data)
-		return hex.AppendEncode(dst, sum[:])
+		sum := md5.Sum(data[start:])
+		return hex.AppendEncode(data[:start], sum[:])
 	}
 }
 
 // appendSumOf appends H(a:b:c...) in lower-case hex.
 func (h hash) appendSumOf(dst []byte, parts ...string) []byte {
-	var room [256]byte
-	data := room[:0]
+	start := len(dst)
 	for i, p := range parts {
 		if i > 0 {
-			data = append(data, ':')
+			dst = append(dst, ':')
 		}
-		data = append(data, p...)
+		dst = append(dst, p...)
 	}
-	return h.appendSum(dst, data)
+	return h.hashFrom(dst, start)
 }
 
 func (h hash) sumOf(parts ...string) string {
-	var room [maxHexLen]byte
+	var room [256]byte
 	return string(h.appendSumOf(room[:0], parts...))
 }
 
-// appendSession appends H(A1) of a -sess algorithm, made from the HA1.
-func (h hash) appendSession(dst, ha1 []byte, nonce, cnonce string) []byte {
-	var room [256]byte
-	data := append(room[:0], ha1...)
-	data = append(data, ':')
-	data = append(data, nonce...)
-	data = append(data, ':')
-	data = append(data, cnonce...)
-	return h.appendSum(dst, data)
+// intoSession makes an HA1 the H(A1) of a -sess algorithm.
+func (h hash) intoSession(ha1 []byte, nonce, cnonce string) []byte {
+	ha1 = append(ha1, ':')
+	ha1 = append(ha1, nonce...)
+	ha1 = append(ha1, ':')
+	ha1 = append(ha1, cnonce...)
+	return h.hashFrom(ha1, 0)
 }
 
 // HA1 is H(user:realm:password) in lower-case hex, for a -sess algorithm as
@@ -165,28 +160,27 @@ func Response(x Exchange) string {
 	if a.sess {
 		x.HA1 = a.hash.sumOf(x.HA1, x.Nonce, x.Cnonce)
 	}
-	var room [maxHexLen]byte
+	var room [512]byte
 	return string(a.hash.appendResponse(room[:0], &x, []byte(x.HA1), []byte(x.NC)))
 }
 
 // appendResponse appends the response for an HA1 that is already the session's
 // where there is one. HA1 and NC of the exchange are not looked at.
 func (h hash) appendResponse(dst []byte, x *Exchange, ha1, nc []byte) []byte {
-	var room [512]byte
-	data := append(room[:0], ha1...)
-	data = append(data, ':')
-	data = append(data, x.Nonce...)
-	data = append(data, ':')
+	start := len(dst)
+	dst = append(dst, ha1...)
+	dst = append(dst, ':')
+	dst = append(dst, x.Nonce...)
+	dst = append(dst, ':')
 	if x.QOP != qopNone {
-		data = append(data, nc...)
-		data = append(data, ':')
-		data = append(data, x.Cnonce...)
-		data = append(data, ':')
-		data = append(data, x.QOP...)
-		data = append(data, ':')
+		dst = append(dst, nc...)
+		dst = append(dst, ':')
+		dst = append(dst, x.Cnonce...)
+		dst = append(dst, ':')
+		dst = append(dst, x.QOP...)
+		dst = append(dst, ':')
 	}
-	data = h.appendHA2(data, x)
-	return h.appendSum(dst, data)
+	return h.hashFrom(h.appendHA2(dst, x), start)
 }
 
 // appendHA2 appends H(A2) (RFC 7616 §3.4.3).

@@ -94,7 +94,7 @@ func (c *chain) declare(tb testing.TB) string {
 	c.decide(tb, &s, profile.Declare{Spec: profile.Spec{
 		AOR: c.id, Registrar: "acme", RegistrationHandler: "digest", SessionHandler: "digest", Register: true,
 	}, Source: "file", Row: "r1"})
-	return c.words.Pack(c.id, 1, s)
+	return c.words.Pack(c.id, 1, &s)
 }
 
 // register takes a profile that was never registered through a 401 to its 200.
@@ -105,7 +105,7 @@ func (c *chain) register(tb testing.TB, packed string) string {
 	effects := c.respond(tb, &s, chainChallenge)
 	c.answer(tb, &s, effects[0].(profile.AskCredentials))
 	c.respond(tb, &s, chainGranted)
-	return c.words.Pack(c.id, version+5, s)
+	return c.words.Pack(c.id, version+5, &s)
 }
 
 // refresh repeats a registration with the nonce that is known.
@@ -116,7 +116,7 @@ func (c *chain) refresh(tb testing.TB, packed string) string {
 	effects := c.decide(tb, &s, profile.SlotGranted{})
 	c.answer(tb, &s, effects[0].(profile.AskCredentials))
 	c.respond(tb, &s, chainGranted)
-	return c.words.Pack(c.id, version+2, s)
+	return c.words.Pack(c.id, version+2, &s)
 }
 
 func BenchmarkChainChallenged(b *testing.B) {

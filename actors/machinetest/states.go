@@ -29,7 +29,7 @@ func (f *faults) checkPacked(m *Machine, s profile.State) {
 	inline := &profile.Words{}
 	for _, id := range []string{"sip:alice@example.test", "alice", ""} {
 		for _, w := range []*profile.Words{m.Words, inline} {
-			back, v := w.Unpack(id, w.Pack(id, version, s))
+			back, v := w.Unpack(id, w.Pack(id, version, &s))
 			if v != version || !sameState(s, back) {
 				f.add("I1: packed under the id %q at version %d, another state comes back at %d", id, version, v)
 			}

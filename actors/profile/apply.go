@@ -24,6 +24,25 @@ func ApplyTo(s *State, event *messages.ProfileEvent) { s.apply(event, false) }
 // events. own tells that nobody else has what the state knows of challenges.
 func (s *State) apply(event *messages.ProfileEvent, own bool) {
 	switch e := event.GetEvent().(type) {
+	case *messages.ProfileEvent_CallIdChosen:
+		s.CallID, s.FromTag, s.CSeq = e.CallIdChosen.GetCallId(), e.CallIdChosen.GetFromTag(), 0
+		s.Attempt.Renamed = s.Attempt.Open
+		s.Challenge = s.Challenge.Moved()
+	case *messages.ProfileEvent_AttemptStarted:
+		s.attemptStarted(e.AttemptStarted, own)
+	case *messages.ProfileEvent_ChallengeReceived:
+		s.challenged(e.ChallengeReceived, s.Challenge.Learned(e.ChallengeReceived.GetChallenges()))
+	case *messages.ProfileEvent_BindingGranted:
+		s.granted(e.BindingGranted)
+	default:
+		s.applyOther(event)
+	}
+}
+
+// applyOther folds the events that a registration does not have every time. It
+// stands apart because it needs much of the stack.
+func (s *State) applyOther(event *messages.ProfileEvent) {
+	switch e := event.GetEvent().(type) {
 	case *messages.ProfileEvent_Added:
 		*s = added(e.Added)
 	case *messages.ProfileEvent_Changed:
@@ -57,14 +76,6 @@ func (s *State) apply(event *messages.ProfileEvent, own bool) {
 			s.wake() // whoever answers next may know better
 		}
 		s.Spec.RegistrationHandler, s.Spec.SessionHandler = set.GetRegistrationHandler(), set.GetSessionHandler()
-	case *messages.ProfileEvent_CallIdChosen:
-		s.CallID, s.FromTag, s.CSeq = e.CallIdChosen.GetCallId(), e.CallIdChosen.GetFromTag(), 0
-		s.Attempt.Renamed = s.Attempt.Open
-		s.Challenge = s.Challenge.Moved()
-	case *messages.ProfileEvent_AttemptStarted:
-		s.attemptStarted(e.AttemptStarted, own)
-	case *messages.ProfileEvent_ChallengeReceived:
-		s.challenged(e.ChallengeReceived, s.Challenge.Learned(e.ChallengeReceived.GetChallenges()))
 	case *messages.ProfileEvent_CredentialsSupplied:
 		s.supplied(e.CredentialsSupplied)
 	case *messages.ProfileEvent_CredentialsDeclined:
@@ -78,8 +89,6 @@ func (s *State) apply(event *messages.ProfileEvent, own bool) {
 		if s.EarlyHandler == e.CredentialsRefused.GetHandler() && messages.Reason(e.CredentialsRefused.GetReason()) == messages.ReasonHandlerRefused {
 			s.EarlyHandler = ""
 		}
-	case *messages.ProfileEvent_BindingGranted:
-		s.granted(e.BindingGranted)
 	case *messages.ProfileEvent_BindingRemoved:
 		s.close(e.BindingRemoved.GetStatus(), "")
 		s.accepted()

@@ -34,16 +34,20 @@ const packedHead = 3 * binary.MaxVarintLen64
 
 // Pack encodes a state and its version. id is the profile's id: what equals it
 // is not stored again.
-func (w *Words) Pack(id string, version uint64, s State) string {
-	c := codec{texts: w.Texts, id: id, end: packedHead}
-	c.state(&s)
+func (w *Words) Pack(id string, version uint64, s *State) string {
+	var c codec
+	c.texts, c.id, c.end = w.Texts, id, packedHead
+	c.state(s)
 	var numbers [packedHead]byte
 	head := binary.AppendUvarint(numbers[:0], version)
 	head = binary.AppendUvarint(head, c.present)
 	head = binary.AppendUvarint(head, uint64(c.made))
 	start := packedHead - len(head)
 	copy(c.room[start:], head)
-	return string(c.room[start:c.end]) + string(c.more)
+	if len(c.more) > 0 {
+		return string(c.room[start:c.end]) + string(c.more)
+	}
+	return string(c.room[start:c.end])
 }
 
 // Unpack is the inverse of Pack for the same id. The strings of the state may
@@ -56,7 +60,8 @@ func (w *Words) Unpack(id, packed string) (s State, version uint64) {
 // UnpackInto is Unpack into a state that the caller has.
 func (w *Words) UnpackInto(id, packed string, s *State) (version uint64) {
 	*s = State{}
-	c := codec{texts: w.Texts, id: id, in: packed, reading: true}
+	var c codec
+	c.texts, c.id, c.in, c.reading = w.Texts, id, packed, true
 	version = c.uvarint()
 	c.present = c.uvarint()
 	c.text.Grow(int(c.uvarint()))
@@ -118,7 +123,9 @@ func (c *codec) attempt(a *Attempt, realms []challenge.Realm) {
 	c.bigNumber(&a.Number)
 	purpose := uint32(a.Purpose)
 	c.number(&purpose)
-	a.Purpose = messages.AttemptPurpose(purpose)
+	if c.reading {
+		a.Purpose = messages.AttemptPurpose(purpose)
+	}
 	c.number(&a.Round)
 	c.number(&a.ExpiresSeconds)
 	c.shared(&a.Handler)
@@ -256,5 +263,7 @@ func (c *codec) time(t *time.Time) {
 func (c *codec) seconds(d *time.Duration) {
 	n := uint64(*d / time.Second)
 	c.bigNumber(&n)
-	*d = time.Duration(n) * time.Second
+	if c.reading {
+		*d = time.Duration(n) * time.Second
+	}
 }

@@ -54,7 +54,7 @@ func usual(n int) (id string, s profile.State) {
 
 func checkPacked(t *testing.T, w *profile.Words, id string, s profile.State) string {
 	t.Helper()
-	packed := w.Pack(id, 1<<40, s)
+	packed := w.Pack(id, 1<<40, &s)
 	back, version := w.Unpack(id, packed)
 	if diff := cmp.Diff(s, back, protocmp.Transform()); diff != "" || version != 1<<40 {
 		t.Fatalf("packed under %q, version %d (-want +got)\n%s", id, version, diff)
@@ -165,14 +165,14 @@ func BenchmarkPack(b *testing.B) {
 	w := &profile.Words{Texts: new(words.Table)}
 	for n := range 2 {
 		id, s := usual(n)
-		w.Pack(id, 5, s)
+		w.Pack(id, 5, &s)
 	}
 	id, s := usual(2)
-	packed := w.Pack(id, 5, s)
+	packed := w.Pack(id, 5, &s)
 	b.Run("pack", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			packed = w.Pack(id, 5, s)
+			packed = w.Pack(id, 5, &s)
 		}
 		b.ReportMetric(float64(len(packed)), "bytes")
 	})

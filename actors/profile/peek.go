@@ -13,7 +13,8 @@ import (
 // as Unpack gives it, so that Exists, Due, WakeAt, LapseAt and Status are too.
 func (w *Words) Peek(id, packed string, s *State) {
 	*s = State{}
-	c := peeker{codec: codec{texts: w.Texts, id: id, in: packed, reading: true}}
+	var c peeker
+	c.texts, c.id, c.in, c.reading = w.Texts, id, packed, true
 	c.skipNumber() // the version
 	c.present = c.uvarint()
 	c.skipNumber() // how much text there is to make

@@ -20,7 +20,7 @@ import (
 // checkPeek compares Peek with Unpack.
 func checkPeek(t *testing.T, w *profile.Words, id string, s profile.State) {
 	t.Helper()
-	packed := w.Pack(id, 1<<40, s)
+	packed := w.Pack(id, 1<<40, &s)
 	want, _ := w.Unpack(id, packed)
 	want.CallID, want.FromTag, want.Challenge, want.Dropped = "", "", challenge.State{}, nil
 	want.Binding.ServiceRoute = nil
@@ -103,10 +103,10 @@ func BenchmarkPeek(b *testing.B) {
 	w := &profile.Words{Texts: new(words.Table)}
 	for n := range 2 {
 		id, s := usual(n)
-		w.Pack(id, 5, s)
+		w.Pack(id, 5, &s)
 	}
 	id, s := usual(2)
-	packed := w.Pack(id, 5, s)
+	packed := w.Pack(id, 5, &s)
 	b.ReportAllocs()
 	for b.Loop() {
 		if w.Peek(id, packed, &s); !s.Exists() {
