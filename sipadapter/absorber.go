@@ -2,6 +2,7 @@ package sipadapter
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 )
 
@@ -11,11 +12,10 @@ import (
 // 5,000 requests a second there are 25,000 of them. Timer K is the same for all,
 // so they end in the order in which they came, and need no heap. Only what belongs
 // to no request that waits is looked for here, so they need no map either: of 25,000
-// a shard has 400.
+// a queue has 400.
 type absorber struct {
-	began time.Time // when the first came
-	queue []ending  // from first on
-	first int
+	began  time.Time // when the first came
+	queues [8][]ending
 }
 
 // ending says when a branch is over.
@@ -26,49 +26,49 @@ type ending struct {
 
 func (k branchKey) half() uint64 { return binary.NativeEndian.Uint64(k[8:]) }
 
+// queue is where a branch belongs. The shard was chosen by another byte.
+func (c *absorber) queue(k branchKey) *[]ending { return &c.queues[k[1]%byte(len(c.queues))] }
+
 // add takes a branch that is over at a time which is not before that of the last
-// one.
+// one. What is over is forgotten when its room is needed, so that nothing but the
+// end of a queue is touched each time.
 func (c *absorber) add(k branchKey, at, now time.Time) {
-	c.expire(now)
-	if len(c.queue) == 0 {
+	if c.began.IsZero() {
 		c.began = now
 	}
-	c.queue = append(c.queue, ending{k.half(), at.Sub(c.began)})
+	q := c.queue(k)
+	if len(*q) == cap(*q) {
+		*q = makeRoom(*q, now.Sub(c.began))
+	}
+	*q = append(*q, ending{k.half(), at.Sub(c.began)})
+}
+
+// makeRoom gives a queue without what is over, and with as much room again, but not
+// with the room that a storm has left behind.
+func makeRoom(q []ending, now time.Duration) []ending {
+	const little = 64
+	left := q[over(q, now):]
+	if room := cap(q); len(left) <= room/2 && (len(left) >= room/8 || room <= little) {
+		return q[:copy(q, left)]
+	}
+	return append(make([]ending, 0, max(2*len(left), little/4)), left...)
+}
+
+// over counts what is over.
+func over(q []ending, now time.Duration) int {
+	if i := slices.IndexFunc(q, func(e ending) bool { return e.at > now }); i >= 0 {
+		return i
+	}
+	return len(q)
 }
 
 // has tells whether Timer K of a branch runs.
 func (c *absorber) has(k branchKey) bool {
 	half := k.half()
-	for i := range c.queue[c.first:] {
-		if e := &c.queue[c.first+i]; e.half == half {
+	for _, e := range *c.queue(k) {
+		if e.half == half {
 			return time.Since(c.began) < e.at
 		}
 	}
 	return false
-}
-
-// expire forgets what is over.
-func (c *absorber) expire(now time.Time) {
-	since := now.Sub(c.began)
-	for c.first < len(c.queue) && c.queue[c.first].at <= since {
-		c.first++
-	}
-	switch {
-	case c.first == len(c.queue):
-		c.queue, c.first = c.queue[:0], 0
-		if cap(c.queue) > 1_024 { // after a storm
-			c.queue = nil
-		}
-	case c.first > len(c.queue)/2:
-		c.queue = c.queue[:copy(c.queue, c.queue[c.first:])]
-		c.first = 0
-	}
-}
-
-// last is when all are over.
-func (c *absorber) last() (time.Time, bool) {
-	if c.first == len(c.queue) {
-		return time.Time{}, false
-	}
-	return c.began.Add(c.queue[len(c.queue)-1].at), true
 }

@@ -28,17 +28,36 @@ func TestTRX09_Absorber(t *testing.T) {
 				t.Fatalf("a branch of %d seconds: known is %v", age, c.has(k))
 			}
 		}
-		c.expire(time.Now())
-		if n := len(c.queue) - c.first; n != 4*each || len(c.queue) > 2*n {
-			t.Errorf("%d branches in a queue of %d from %d", n, len(c.queue), c.first)
+		room := 0
+		for _, q := range c.queues {
+			room += cap(q)
 		}
-		if last, ok := c.last(); !ok || !last.Equal(time.Now().Add(4*time.Second)) {
-			t.Errorf("all are over at %v, %v", last, ok)
+		if n := c.size(time.Now()); n != 4*each || room > 8*n {
+			t.Errorf("%d branches in room for %d", n, room)
 		}
 		time.Sleep(4 * time.Second)
-		c.expire(time.Now())
-		if _, ok := c.last(); ok || len(c.queue) != 0 {
-			t.Errorf("%d branches are left", len(c.queue))
+		if n := c.size(time.Now()); n != 0 {
+			t.Errorf("%d branches are left", n)
+		}
+		for range 8 * rounds * each { // what comes next needs no more room than it fills
+			c.add(e.branch(), time.Now().Add(time.Nanosecond), time.Now())
+			time.Sleep(time.Millisecond)
+		}
+		room = 0
+		for _, q := range c.queues {
+			room += cap(q)
+		}
+		if room > 8*64 {
+			t.Errorf("room for %d is kept", room)
 		}
 	})
+}
+
+// size counts the branches whose Timer K runs.
+func (c *absorber) size(now time.Time) int {
+	n := 0
+	for _, q := range c.queues {
+		n += len(q) - over(q, now.Sub(c.began))
+	}
+	return n
 }

@@ -161,23 +161,27 @@ func (t template) packet(over transport, sentBy hostPort, k branchKey) []byte {
 // appendVia writes the Via line. rport asks for the answer to come back to where
 // the request came from (RFC 3581 §3).
 func appendVia(b []byte, over transport, sentBy hostPort, k branchKey) []byte {
-	b = appendSent(append(b, "Via: "...), over, sentBy, k)
+	return endVia(appendSent(append(b, "Via: "...), over, sentBy), over, k)
+}
+
+// endVia writes what follows sent-by.
+func endVia(b []byte, over transport, k branchKey) []byte {
+	b = k.appendTo(append(b, ";branch="...))
 	if over == transportUDP {
 		b = append(b, ";rport"...)
 	}
 	return append(b, "\r\n"...)
 }
 
-// appendSent writes the value of a Via up to the branch.
-func appendSent(b []byte, over transport, sentBy hostPort, k branchKey) []byte {
+// appendSent writes the value of a Via up to its parameters.
+func appendSent(b []byte, over transport, sentBy hostPort) []byte {
 	if over == transportTCP {
 		b = append(b, "SIP/2.0/TCP "...)
 	} else {
 		b = append(b, "SIP/2.0/UDP "...)
 	}
 	b = append(append(b, sentBy.host...), ':')
-	b = strconv.AppendUint(b, uint64(sentBy.port), 10)
-	return k.appendTo(append(b, ";branch="...))
+	return strconv.AppendUint(b, uint64(sentBy.port), 10)
 }
 
 // line is one header line of a request.

@@ -27,7 +27,7 @@ type course struct {
 	host     string   // of our Contact URI, and what follows it; of a usual REGISTER
 	contact  string   // our Contact URI; of all others
 	reach    *reach   // of the last target
-	left     []target // not tried yet, in the order of RFC 3263
+	left     []target // not tried yet, in the order of RFC 3263; shared when it is one
 	tries    int
 	// refused is the best that a target that was left behind had to say.
 	refused *messages.SIPResponse
@@ -134,7 +134,11 @@ func (c *course) next() (target, bool) {
 	}
 	c.tries++
 	t := c.left[i]
-	c.left = slices.Delete(c.left, i, i+1)
+	if i == 0 {
+		c.left = c.left[1:]
+	} else {
+		c.left = slices.Delete(c.left, i, i+1)
+	}
 	return t, true
 }
 
@@ -188,7 +192,7 @@ func (c *course) response(t target, r result) *messages.SIPResponse {
 	if response.Source = c.reachOf(t).source; r.from != t.addr {
 		response.Source = r.from.String()
 	}
-	if c.req.Method != "REGISTER" {
+	if !c.usual && c.req.Method != "REGISTER" {
 		response.Dialog = dialogInfo(r.response)
 	}
 	return response

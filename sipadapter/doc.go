@@ -8,9 +8,8 @@
 //     size, on Linux several per system call; requests may leave like that as well
 //     (Options.Collect). TCP: one connection per target shared by all profiles, a
 //     writer that coalesces, and bounded inbound connections.
-//   - The client transactions (RFC 3261 §17.1, RFC 6026): a table of 64 shards
-//     keyed by our own random branch, one heap of deadlines and one runtime
-//     timer per shard. What is taken out of it is its taker's alone, so that the
+//   - The client transactions (RFC 3261 §17.1, RFC 6026): a table of a few
+//     shards keyed by our own random branch, one runtime timer per shard. What is taken out of it is its taker's alone, so that the
 //     transactions of a usual REGISTER can be used again. Of one that has its
 //     answer nothing is kept but the branch, until Timer K ends.
 //   - Finding the server (RFC 3263) with a cache, failover and a memory for

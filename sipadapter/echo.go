@@ -43,12 +43,13 @@ func (x *attempt) echoed(m *message) bool {
 
 // wrote compares the only Via, to which a server may add parameters.
 func (x *attempt) wrote(value string) bool {
-	var room [128]byte
-	ours := appendSent(room[:0], transportUDP, x.sentBy, x.key)
-	if len(value) < len(ours) || value[:len(ours)] != string(ours) {
+	var room [len(";branch=") + branchLength]byte
+	branch := x.key.appendTo(append(room[:0], ";branch="...))
+	rest, ok := strings.CutPrefix(value, x.exchange.reach.sent)
+	if !ok || len(rest) < len(branch) || rest[:len(branch)] != string(branch) {
 		return false
 	}
-	rest := value[len(ours):]
+	rest = rest[len(branch):]
 	return rest == "" || rest[0] == ';' && strings.IndexByte(rest, ',') < 0
 }
 

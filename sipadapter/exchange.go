@@ -16,7 +16,6 @@ type exchange struct {
 	course
 	done func(messages.SIPOutcome)
 	sent time.Time
-	only [1]target // left, when there is one target
 	// collect is set as long as Send has not returned, with Options.Collect.
 	collect bool
 	// first is the first attempt, and for most requests the only one.
@@ -48,8 +47,7 @@ func (a *Adapter) Send(req *messages.SIPRequest, done func(messages.SIPOutcome))
 	case fault != (failure{}):
 		go done(messages.SIPOutcome{Failure: fault.reason, Detail: fault.detail})
 	case hop.numeric:
-		e.only[0] = hop.target
-		e.left = e.only[:]
+		e.left = hop.targets[:]
 		e.depart()
 	default:
 		if p, err, known := a.resolver.known(hop.nextHop); known {
@@ -106,7 +104,7 @@ func (e *exchange) attempt(t target, over transport) {
 		e.ended(t, over, nil, result{err: err})
 		return
 	}
-	x.timers = nonInvite{values: e.a.timers, reliable: x.wire.reliable()}
+	x.timers = nonInvite{values: &e.a.timers, reliable: x.wire.reliable()}
 	x.machine, x.report = &x.timers, x
 	switch {
 	case e.usual && !x.timers.reliable:
@@ -128,8 +126,8 @@ func (e *exchange) attempt(t target, over transport) {
 // appendTo writes a usual REGISTER, each time the same.
 func (x *attempt) appendTo(b []byte) []byte {
 	e := x.exchange
-	r := registration{SIPRequest: e.req, route: e.route, host: e.host, userAgent: e.a.opts.UserAgent}
-	return r.appendTo(b, x.over, x.sentBy, x.key)
+	r := registration{SIPRequest: e.req, sent: e.reach.sent, route: e.route, host: e.host, userAgent: e.a.opts.UserAgent}
+	return r.appendTo(b, x.over, x.key)
 }
 
 // told is the end of the transaction.

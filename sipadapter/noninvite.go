@@ -45,7 +45,7 @@ func (v timerValues) transactionTimeout() time.Duration { return 64 * v.t1 }
 //	   └──────────2xx to 6xx──────────────────────▲
 //	trying, proceeding ──Timer F──► over
 type nonInvite struct {
-	values   timerValues
+	values   *timerValues
 	reliable bool
 	state    nonInviteState
 	interval time.Duration // that Timer E runs for
@@ -62,7 +62,7 @@ const (
 )
 
 func newNonInvite(v timerValues, reliable bool) *nonInvite {
-	return &nonInvite{values: v, reliable: reliable}
+	return &nonInvite{values: &v, reliable: reliable}
 }
 
 func (m *nonInvite) start(now time.Time) time.Time {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,9 +18,9 @@ import (
 type outbox struct {
 	table *table
 	conn  syscall.RawConn
-	four  bool // the socket's family
-	mu    sync.Mutex
-	open  *mail // what is collected, if anything is
+	four  bool       // the socket's family
+	mu    sync.Mutex // is taken before that of a shard
+	open  *mail      // what is collected, if anything is
 }
 
 // mail is the datagrams of one system call.
@@ -68,25 +69,33 @@ func newOutbox(t *table, conn packetConn, local netip.AddrPort) *outbox {
 	return &outbox{table: t, conn: raw, four: local.Addr().Is4()}
 }
 
-// post takes a copy of the request of a REGISTER transaction. It returns false for
-// one that has to be sent at once.
-func (o *outbox) post(packet []byte, to netip.AddrPort, k branchKey) bool {
-	if o == nil || len(packet) > maxDatagram || to.Addr().Is4() != o.four || to.Addr().Zone() != "" {
-		return false
-	}
+// takes tells whether what goes to an address can leave with the others.
+func (o *outbox) takes(to netip.AddrPort) bool {
+	return o != nil && to.Addr().Is4() == o.four && to.Addr().Zone() == ""
+}
+
+// post writes the text of a REGISTER transaction and enters that in the table, in
+// this order: once it is entered, it may be over. It returns what is owed when it
+// cannot be entered.
+func (o *outbox) post(tx *transaction, to netip.AddrPort, now time.Time) owed {
 	o.mu.Lock()
 	if o.open == nil {
 		o.open = mails.Get().(*mail)
 	}
 	var full *mail
-	if o.open.add(packet, to, k); o.open.count == maxCollected {
+	o.open.add(tx.text, to, tx.key)
+	due, ok := o.table.admit(tx, now)
+	switch {
+	case !ok:
+		o.open.drop()
+	case o.open.count == maxCollected:
 		full, o.open = o.open, nil
 	}
 	o.mu.Unlock()
 	if full != nil {
 		o.dispatch(full)
 	}
-	return true
+	return due
 }
 
 func (o *outbox) flush() {
@@ -128,14 +137,14 @@ func (o *outbox) finish(m *mail, err error) {
 	}
 }
 
-func (m *mail) add(packet []byte, to netip.AddrPort, k branchKey) {
+func (m *mail) add(t text, to netip.AddrPort, k branchKey) {
 	i := m.count
 	m.count++
 	m.keys[i] = k
 	start := len(m.buffer)
-	m.buffer = append(m.buffer, packet...) // has room for all
+	m.buffer = t.appendTo(m.buffer) // has room for all
 	m.vectors[i].Base = unsafe.SliceData(m.buffer[start:])
-	m.vectors[i].SetLen(len(packet))
+	m.vectors[i].SetLen(len(m.buffer) - start)
 	h := &m.headers[i].Hdr
 	if to.Addr().Is4() {
 		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(&m.names[i]))
@@ -145,6 +154,14 @@ func (m *mail) add(packet []byte, to netip.AddrPort, k branchKey) {
 	}
 	m.names[i] = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkOrder(to.Port()), Addr: to.Addr().As16()}
 	h.Namelen = unix.SizeofSockaddrInet6
+}
+
+// drop takes back what was added last.
+func (m *mail) drop() {
+	m.count--
+	start := len(m.buffer) - int(m.vectors[m.count].Len)
+	clear(m.buffer[start:])
+	m.buffer = m.buffer[:start]
 }
 
 // send returns false when it waits for room. The system stops at a datagram that

@@ -194,21 +194,34 @@ func TestCollectClosedSocket(t *testing.T) {
 	o := newOutbox(c.a.table, conn, local)
 	_ = conn.Close()
 	var ends []error
-	for i := range 3 {
-		k := branchKey{byte(i)}
-		c.a.table.enter(&transaction{
+	post := func(k branchKey) {
+		due := o.post(&transaction{
 			key: k, method: "REGISTER", machine: newNonInvite(c.a.timers, false), wire: udpWire{c.a.sockets[0], local},
-			report: reportFunc(func(r result) { ends = append(ends, r.err) }),
-		}, time.Now())
-		if !o.post([]byte("x"), local, k) {
-			t.Fatal("not taken")
-		}
+			text: fixedText("x"), report: reportFunc(func(r result) { ends = append(ends, r.err) }),
+		}, local, time.Now())
+		due.pay()
 	}
-	if o.post([]byte("x"), netip.MustParseAddrPort("[::1]:5060"), branchKey{}) {
-		t.Error("took one of the other family")
+	for i := range 3 {
+		post(branchKey{byte(i)})
+	}
+	if !o.takes(local) || o.takes(netip.MustParseAddrPort("[::1]:5060")) {
+		t.Error("takes the other family")
 	}
 	o.flush()
 	if len(ends) != 3 || !errors.Is(errors.Join(ends...), net.ErrClosed) {
 		t.Errorf("ends %v", ends)
 	}
+	post(branchKey{3}) // stays
+	shut(t, c.a)
+	post(branchKey{4})
+	if len(ends) != 5 || !errors.Is(ends[4], errClosed) || o.open.count != 1 || string(o.open.buffer) != "x" {
+		t.Errorf("ends %v, %d datagrams are left", ends, o.open.count)
+	}
 }
+
+// fixedText is a request that is written already.
+type fixedText string
+
+func (s fixedText) appendTo(b []byte) []byte { return append(b, s...) }
+
+func (s fixedText) echoed(*message) bool { return false }

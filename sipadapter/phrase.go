@@ -2,7 +2,7 @@ package sipadapter
 
 // phrases are the usual reason phrases (RFC 3261 §21 and the registry of
 // response codes at IANA).
-var phrases = map[int]string{
+var phrases = [...]string{
 	100: "Trying",
 	180: "Ringing",
 	181: "Call Is Being Forwarded",
@@ -85,10 +85,18 @@ var phrases = map[int]string{
 	608: "Rejected",
 }
 
+// usualPhrase is empty for an unknown status code.
+func usualPhrase(status int) string {
+	if status < 0 || status >= len(phrases) {
+		return ""
+	}
+	return phrases[status]
+}
+
 // reasonPhrase names a status code of 100 to 699; an unknown one gets the name
 // of its class.
 func reasonPhrase(status int) string {
-	if phrase, ok := phrases[status]; ok {
+	if phrase := usualPhrase(status); phrase != "" {
 		return phrase
 	}
 	return [...]string{"Progress", "OK", "Redirected", "Request Failure", "Server Failure", "Global Failure"}[status/100-1]

@@ -12,6 +12,7 @@ type reach struct {
 	// that no UDP socket reaches.
 	wire   wire
 	sentBy hostPort
+	sent   string // the value of our Via up to its parameters
 	// contact is our Contact URI from the host on.
 	contact string
 	source  string    // the target's "address:port"
@@ -35,6 +36,7 @@ func (a *Adapter) reachOf(t target) *reach {
 	if l.told.host == "" {
 		r.sentBy.host, r.until = a.egress.hostFor(t.addr, l.local.Addr())
 	}
+	r.sent = string(appendSent(nil, t.transport, r.sentBy))
 	r.contact = contactHost(r.sentBy, l.transport)
 	if t.transport == transportUDP {
 		if u := a.socketFor(t.addr.Addr()); u != nil {
@@ -58,8 +60,8 @@ func (c *course) reachOf(t target) *reach {
 type hop struct {
 	uri string
 	nextHop
-	// target is what the next hop names by address, when it does.
-	target  target
+	// targets has what the next hop names by address, when it does.
+	targets [1]target
 	numeric bool
 }
 
@@ -76,7 +78,7 @@ func (a *Adapter) hopOf(uri string) (*hop, error) {
 			return nil, err
 		}
 		h = &hop{uri: strings.Clone(uri), nextHop: parsed}
-		h.target, h.numeric = parsed.literal()
+		h.targets[0], h.numeric = parsed.literal()
 		a.hops.put(h.uri, h)
 	}
 	a.lastHop.Store(h)

@@ -141,15 +141,16 @@ func isPlainURI(s string) bool {
 // registration is a usual REGISTER with what else goes into it.
 type registration struct {
 	*messages.SIPRequest
+	sent      string // the value of our Via up to its parameters
 	route     string // the value of its Route line, if it has one
 	host      string // of our Contact URI, and what follows it
 	userAgent string
 }
 
 // appendTo writes the request as it goes to one target.
-func (r registration) appendTo(b []byte, over transport, sentBy hostPort, k branchKey) []byte {
+func (r registration) appendTo(b []byte, over transport, k branchKey) []byte {
 	b = append(append(append(b, "REGISTER "...), r.RequestURI...), " SIP/2.0\r\n"...)
-	b = appendVia(b, over, sentBy, k)
+	b = endVia(append(append(b, "Via: "...), r.sent...), over, k)
 	if r.route != "" {
 		b = append(append(append(b, "Route: "...), r.route...), "\r\n"...)
 	}

@@ -3,6 +3,7 @@ package sipadapter
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 	"unsafe"
@@ -48,7 +49,7 @@ func (m *message) scan(raw []byte, stream bool) bool {
 		return false
 	}
 	status := int(code[0]-'0')*100 + int(code[1]-'0')*10 + int(code[2]-'0')
-	*m = message{version: "SIP/2.0", status: status, phrase: usualPhrase(status, rest[:end]), plain: true, bare: true, fields: m.fields[:0]}
+	*m = message{version: "SIP/2.0", status: status, phrase: phraseOf(status, rest[:end]), plain: true, bare: true, fields: m.fields[:0]}
 	rest = rest[end+2:]
 	for range maxScanned {
 		end := plainLine(raw[len(raw)-len(rest):])
@@ -94,16 +95,32 @@ var scannedHeaders = [...]scannedHeader{
 	{written: "Unsupported", name: "unsupported", kept: true, rare: true},
 }
 
-// scanLine takes one header line.
+// scannedByLength are scannedHeaders by the length of the name.
+var scannedByLength = func() (t [len("Proxy-Authentication-Info") + 1][]scannedHeader) {
+	for _, h := range scannedHeaders {
+		t[len(h.written)] = append(t[len(h.written)], h)
+	}
+	return t
+}()
+
+// scanLine takes one header line. One that a registration does not read, in any
+// spelling, is passed over.
 func (m *message) scanLine(l string) bool {
-	for i := range scannedHeaders {
-		h := &scannedHeaders[i]
-		if n := len(h.written); len(l) <= n || l[n] != ':' || l[:n] != h.written {
+	n := strings.IndexByte(l, ':')
+	if n < 2 { // no name, or a compact one
+		return false
+	}
+	name, value := l[:n], strings.Trim(l[n+1:], " ")
+	if len(value) > maxFieldSize {
+		return false
+	}
+	if n >= len(scannedByLength) {
+		return challenge.IsToken(name)
+	}
+	for i := range scannedByLength[n] {
+		h := &scannedByLength[n][i]
+		if h.written != name {
 			continue
-		}
-		value := strings.Trim(l[len(h.written)+1:], " ")
-		if len(value) > maxFieldSize {
-			return false
 		}
 		if h.kept {
 			value = strings.Clone(value)
@@ -112,22 +129,8 @@ func (m *message) scanLine(l string) bool {
 		m.fields = append(m.fields, field{name: h.name, value: value, written: h.written})
 		return true
 	}
-	name, value, ok := strings.Cut(l, ":")
-	return ok && len(strings.Trim(value, " ")) <= maxFieldSize && meansNothing(name)
-}
-
-// meansNothing tells whether a header can be skipped: it is none that a
-// registration reads, in any spelling.
-func meansNothing(name string) bool {
-	if len(name) < 2 || !challenge.IsToken(name) {
-		return false
-	}
-	for i := range scannedHeaders {
-		if h := &scannedHeaders[i]; len(h.written) == len(name) && strings.EqualFold(h.written, name) {
-			return false
-		}
-	}
-	return true
+	oddCase := func(h scannedHeader) bool { return strings.EqualFold(h.written, name) }
+	return !slices.ContainsFunc(scannedByLength[n], oddCase) && challenge.IsToken(name)
 }
 
 // plainLine is the length of the line that b begins with, or -1 when it has no
@@ -178,10 +181,9 @@ func (m *message) hasNoBody(stream bool) bool {
 	return count == 1 && value == "0" || count == 0 && !stream
 }
 
-// usualPhrase does not hold on to the datagram for a phrase that everybody
-// writes.
-func usualPhrase(status int, phrase string) string {
-	if usual := phrases[status]; usual == phrase {
+// phraseOf does not hold on to the datagram for a phrase that everybody writes.
+func phraseOf(status int, phrase string) string {
+	if usual := usualPhrase(status); usual == phrase {
 		return usual
 	}
 	return strings.Clone(phrase)

@@ -75,6 +75,8 @@ type serverTransaction struct {
 // isInvite tells which of the two machines it has.
 func (tx *serverTransaction) isInvite() bool { return tx.key.method == "INVITE" }
 
+const serverShards = 64
+
 // servers holds the server transactions. A shard has all that shares a Call-ID,
 // so that an INVITE, its CANCEL and its ACK meet under one lock.
 type servers struct {
@@ -82,7 +84,7 @@ type servers struct {
 	seed   maphash.Seed
 	limit  int64
 	count  atomic.Int64
-	shards [shardCount]serverShard
+	shards [serverShards]serverShard
 }
 
 type serverShard struct {
@@ -106,7 +108,7 @@ func newServers(a *Adapter, limit int) *servers {
 }
 
 func (t *servers) shard(k serverKey) *serverShard {
-	return &t.shards[maphash.String(t.seed, k.callID)%shardCount]
+	return &t.shards[maphash.String(t.seed, k.callID)%serverShards]
 }
 
 // admission is what becomes of a request that asks for a transaction.

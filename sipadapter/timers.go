@@ -6,8 +6,8 @@ import (
 )
 
 // One runtime timer per shard serves all its transactions: it is set to the
-// earliest deadline of a heap. With a timer per transaction, arming and
-// stopping cost more than parsing the answer.
+// earliest deadline. With a timer per transaction, arming and stopping cost more
+// than parsing the answer.
 
 // never is the deadline of a transaction that waits for something other than
 // the time.
@@ -49,6 +49,51 @@ func (d *deadlines[T]) Pop() any {
 }
 
 var _ heap.Interface = (*deadlines[*transaction])(nil)
+
+// row is transactions in the order in which they are due. It is for those that wait
+// equally long from their start, so that whoever comes is the last: with them nothing
+// is compared as in a heap, and those that start together are over together, so that
+// what is touched of the neighbours is at hand.
+type row struct{ first, last *transaction }
+
+// neighbours are a transaction's place in a row.
+type neighbours struct {
+	before, after *transaction
+	inRow         bool
+}
+
+func (r *row) add(tx *transaction) {
+	before := r.last
+	for before != nil && before.due.After(tx.due) { // that was faster to the lock
+		before = before.before
+	}
+	after := r.first
+	if before != nil {
+		after = before.after
+	}
+	tx.neighbours = neighbours{before, after, true}
+	r.join(before, tx)
+	r.join(tx, after)
+}
+
+func (r *row) remove(tx *transaction) {
+	r.join(tx.before, tx.after)
+	tx.neighbours = neighbours{}
+}
+
+// join puts two next to each other; nil is the end of the row.
+func (r *row) join(before, after *transaction) {
+	if before == nil {
+		r.first = after
+	} else {
+		before.after = after
+	}
+	if after == nil {
+		r.last = before
+	} else {
+		after.before = before
+	}
+}
 
 // alarm is the timer of a shard, under the lock of which all is called.
 type alarm struct {

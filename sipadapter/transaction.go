@@ -63,6 +63,7 @@ type transaction struct {
 	entered bool     // it is in the table
 
 	deadline
+	neighbours
 }
 
 // text is a usual REGISTER, which is written each time it is sent, so that nothing

@@ -164,8 +164,7 @@ func (t *table) size() int {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		s.completed.expire(time.Now())
-		n += len(s.live) + len(s.cancels) + len(s.completed.queue) - s.completed.first
+		n += len(s.live) + len(s.cancels) + s.completed.size(time.Now())
 		s.mu.Unlock()
 	}
 	return n
