@@ -134,10 +134,10 @@ func BenchmarkAppendThen(b *testing.B) {
 		id := n * step % streams
 		s.AppendThen(names[id], versions[id], at, event, done)
 		versions[id]++
-		for n%batch == batch-1 && len(answers) < batch {
-			runtime.Gosched()
+		if n%batch < batch-1 {
+			continue
 		}
-		for range len(answers) {
+		for range batch {
 			if err := <-answers; err != nil {
 				b.Fatal(err)
 			}

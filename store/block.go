@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -90,11 +91,12 @@ type blockWriter struct {
 // reset begins a commit; what was not put belongs to one that failed.
 func (w *blockWriter) reset() { w.values, w.from, w.n = w.values[:0], 0, 0 }
 
-// add copies a record, whose sequence follows that of the one before.
-func (w *blockWriter) add(journal *bolt.Bucket, seq uint64, record []byte) error {
-	if w.n > 0 && len(w.values)-w.from+len(record)+2 > blockBytes {
+// next gives the place of a record, to be filled in before the next call. Its
+// sequence follows that of the one before.
+func (w *blockWriter) next(journal *bolt.Bucket, seq uint64, size int) (record []byte, err error) {
+	if w.n > 0 && len(w.values)-w.from+size+2 > blockBytes {
 		if err := w.put(journal); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if w.n == 0 {
@@ -102,10 +104,10 @@ func (w *blockWriter) add(journal *bolt.Bucket, seq uint64, record []byte) error
 	}
 	w.n++
 	// If it must grow, what bbolt holds stays where it is, in the old array.
-	w.values = binary.AppendUvarint(w.values, uint64(len(record)))
+	w.values = binary.AppendUvarint(w.values, uint64(size))
 	w.last = len(w.values)
-	w.values = append(w.values, record...)
-	return nil
+	w.values = slices.Grow(w.values, size)[:w.last+size]
+	return w.values[w.last:], nil
 }
 
 // put gives bbolt what was added since the last put.

@@ -67,9 +67,9 @@
 //
 // # Reading order
 //
-// keys.go, header.go and block.go (the bytes), append.go, queue.go and writer.go
-// (append), heads.go and index.go (what is in memory), read.go and replay.go
-// (reads), checkpoint.go, fold.go and trim.go (snapshots and retention), pages.go
-// and verify.go (distrust). Memory is the same journal without a file, for tests;
-// both pass the suite in storetest.
+// keys.go, header.go and block.go (the bytes), append.go, payload.go, slab.go,
+// queue.go and writer.go (append), heads.go and index.go (what is in memory),
+// read.go and replay.go (reads), checkpoint.go, fold.go and trim.go (snapshots and
+// retention), pages.go and verify.go (distrust). Memory is the same journal without
+// a file, for tests; both pass the suite in storetest.
 package store

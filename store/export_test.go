@@ -14,18 +14,21 @@ import (
 	"github.com/sipmuster/muster/messages"
 )
 
-// uncheckedSize is enough for what tests append without a check.
-const uncheckedSize = 1 << 12
-
 // AppendUnchecked appends what Append would refuse: an event of a later
 // release, as far as this one can tell.
 func (s *Store) AppendUnchecked(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
-	return s.do(ctx, &request{stream: stream, after: after, at: at.UnixNano(), payload: payload{profile: events}, size: uncheckedSize})
+	return s.appendUnchecked(ctx, stream, after, at, added{profile: events})
 }
 
 // AppendSessionUnchecked is AppendUnchecked for the stream of a session.
 func (s *Store) AppendSessionUnchecked(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.SessionEvent) error {
-	return s.do(ctx, &request{stream: stream, after: after, at: at.UnixNano(), payload: payload{session: events}, size: uncheckedSize})
+	return s.appendUnchecked(ctx, stream, after, at, added{session: events})
+}
+
+func (s *Store) appendUnchecked(ctx context.Context, stream string, after uint64, at time.Time, a added) error {
+	r := &request{stream: stream, after: after, at: at.UnixNano(), size: a.size(stream)}
+	r.payload.encode(make([]byte, roomFor(stream, r.size)), stream, a)
+	return s.do(ctx, r)
 }
 
 // Hold stops the writer until release is called.

@@ -16,8 +16,11 @@ type header struct {
 const (
 	fieldStream   = 1
 	fieldVersion  = 2
+	fieldEpoch    = 3
 	fieldPrevious = 4
 	fieldAt       = 5
+	fieldProfile  = 6
+	fieldSession  = 7
 )
 
 var errHeader = errors.New("it is no envelope")

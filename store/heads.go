@@ -32,11 +32,17 @@ type headTable struct {
 	chunks [][]entry
 	slots  uint32   // handed out so far
 	free   []uint32 // of those, not in use
-	// table is open addressing with linear probing: a slot plus one, or 0. Its
-	// length is a power of two and at most three quarters of it are in use.
+	// table is open addressing with linear probing. Its length is a power of two and
+	// at most three quarters of it are in use. So a slot plus one needs no more bits
+	// than a place in the table; the bits above are a part of the name's hash, so that
+	// hardly ever an entry, or another stream's name, is looked at in vain. 0 is a gap.
 	table []uint32
-	seed  maphash.Seed
 }
+
+// nameSeed belongs to the process: who asks for a stream may hash its name early.
+var nameSeed = maphash.MakeSeed()
+
+func hashName(name string) uint64 { return maphash.String(nameSeed, name) }
 
 // newHeadTable has room for n streams.
 func newHeadTable(n int) headTable {
@@ -44,7 +50,7 @@ func newHeadTable(n int) headTable {
 	for size*3 < n*4 {
 		size *= 2
 	}
-	return headTable{table: make([]uint32, size), seed: maphash.MakeSeed()}
+	return headTable{table: make([]uint32, size)}
 }
 
 // len is the number of streams.
@@ -55,28 +61,42 @@ func (t *headTable) at(slot uint32) *entry {
 	return &t.chunks[slot>>chunkBits][slot&(chunkLength-1)]
 }
 
-// home is where the search for a name begins.
-func (t *headTable) home(name string) uint32 {
-	return uint32(maphash.String(t.seed, name)) & uint32(len(t.table)-1)
+// mask is of the bits of a place in the table.
+func (t *headTable) mask() uint32 { return uint32(len(t.table) - 1) }
+
+// slotAt is the slot that stands in a place of the table.
+func (t *headTable) slotAt(at uint32) uint32 { return t.table[at]&t.mask() - 1 }
+
+// set puts a slot in a place of the table.
+func (t *headTable) set(at uint32, hash uint64, slot uint32) {
+	t.table[at] = uint32(hash>>32)&^t.mask() | (slot + 1)
 }
 
 // position is where the table has the name, or where it would stand.
-func (t *headTable) position(name string) (at uint32, found bool) {
-	for at = t.home(name); t.table[at] != 0; at = (at + 1) & uint32(len(t.table)-1) {
-		if t.at(t.table[at]-1).name == name {
+func (t *headTable) position(hash uint64, name string) (at uint32, found bool) {
+	mask := t.mask()
+	tag := uint32(hash>>32) &^ mask
+	for at = uint32(hash) & mask; t.table[at] != 0; at = (at + 1) & mask {
+		if t.table[at]&^mask == tag && t.at(t.slotAt(at)).name == name {
 			return at, true
 		}
 	}
 	return at, false
 }
 
+// slotOf gives the slot of the stream whose name has the hash, noSlot for an
+// unknown one.
+func (t *headTable) slotOf(hash uint64, name string) uint32 {
+	if at, found := t.position(hash, name); found {
+		return t.slotAt(at)
+	}
+	return noSlot
+}
+
 // find gives the slot of a stream.
 func (t *headTable) find(name string) (slot uint32, ok bool) {
-	at, found := t.position(name)
-	if !found {
-		return 0, false
-	}
-	return t.table[at] - 1, true
+	slot = t.slotOf(hashName(name), name)
+	return slot, slot != noSlot
 }
 
 // get gives the head of a stream, zero for an unknown one.
@@ -89,13 +109,14 @@ func (t *headTable) get(name string) head {
 
 // add gives the slot of a stream, a new one if there is none. It keeps the name.
 func (t *headTable) add(name string) uint32 {
-	at, found := t.position(name)
+	hash := hashName(name)
+	at, found := t.position(hash, name)
 	if found {
-		return t.table[at] - 1
+		return t.slotAt(at)
 	}
 	if (t.len()+1)*4 > len(t.table)*3 {
 		t.grow()
-		at, _ = t.position(name)
+		at, _ = t.position(hash, name)
 	}
 	slot := t.slots
 	if n := len(t.free); n > 0 {
@@ -107,35 +128,38 @@ func (t *headTable) add(name string) uint32 {
 		t.slots++
 	}
 	t.at(slot).name = name
-	t.table[at] = slot + 1
+	t.set(at, hash, slot)
 	return slot
 }
 
 func (t *headTable) grow() {
-	old := t.table
+	old, mask := t.table, t.mask()
 	t.table = make([]uint32, 2*len(old))
-	for _, entry := range old {
-		if entry != 0 {
-			at, _ := t.position(t.at(entry - 1).name)
-			t.table[at] = entry
+	for _, word := range old {
+		if word != 0 {
+			slot := word&mask - 1
+			name := t.at(slot).name
+			hash := hashName(name)
+			at, _ := t.position(hash, name)
+			t.set(at, hash, slot)
 		}
 	}
 }
 
 // remove forgets a stream. Its slot may be that of another one afterwards.
 func (t *headTable) remove(name string) {
-	at, found := t.position(name)
+	at, found := t.position(hashName(name), name)
 	if !found {
 		return
 	}
-	slot := t.table[at] - 1
+	slot := t.slotAt(at)
 	*t.at(slot) = entry{}
 	t.free = append(t.free, slot)
 	// What stands behind moves up, unless the gap lies before its home: a search
 	// stops at the first gap.
-	mask := uint32(len(t.table) - 1)
+	mask := t.mask()
 	for next := (at + 1) & mask; t.table[next] != 0; next = (next + 1) & mask {
-		home := t.home(t.at(t.table[next] - 1).name)
+		home := uint32(hashName(t.at(t.slotAt(next)).name)) & mask
 		if (next-home)&mask >= (next-at)&mask {
 			t.table[at], at = t.table[next], next
 		}

@@ -52,35 +52,35 @@ func (m *Memory) usable(ctx context.Context) error {
 }
 
 // Append is Store.Append.
-func (m *Memory) Append(ctx context.Context, stream string, after uint64, at time.Time, added ...*messages.ProfileEvent) error {
-	return m.append(ctx, stream, profileStream, after, at, payload{profile: added})
+func (m *Memory) Append(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.ProfileEvent) error {
+	return m.append(ctx, stream, profileStream, after, at, added{profile: events})
 }
 
 // AppendSession is Store.AppendSession.
-func (m *Memory) AppendSession(ctx context.Context, stream string, after uint64, at time.Time, added ...*messages.SessionEvent) error {
-	return m.append(ctx, stream, sessionStream, after, at, payload{session: added})
+func (m *Memory) AppendSession(ctx context.Context, stream string, after uint64, at time.Time, events ...*messages.SessionEvent) error {
+	return m.append(ctx, stream, sessionStream, after, at, added{session: events})
 }
 
 // AppendThen is Store.AppendThen. It calls done before it returns.
-func (m *Memory) AppendThen(stream string, after uint64, at time.Time, added []*messages.ProfileEvent, done func(error)) {
-	done(m.append(context.Background(), stream, profileStream, after, at, payload{profile: added}))
+func (m *Memory) AppendThen(stream string, after uint64, at time.Time, events []*messages.ProfileEvent, done func(error)) {
+	done(m.append(context.Background(), stream, profileStream, after, at, added{profile: events}))
 }
 
-func (m *Memory) append(ctx context.Context, stream, kind string, after uint64, at time.Time, p payload) error {
+func (m *Memory) append(ctx context.Context, stream, kind string, after uint64, at time.Time, a added) error {
 	start := time.Now()
-	if _, err := p.check(stream, kind); err != nil {
+	if _, err := a.check(stream, kind); err != nil {
 		return err
 	}
-	if err := m.write(ctx, stream, after, at, p); err != nil {
+	if err := m.write(ctx, stream, after, at, a); err != nil {
 		return err
 	}
-	if m.opts.OnAppend != nil && p.len() > 0 {
-		m.opts.OnAppend(time.Since(start), p.len())
+	if m.opts.OnAppend != nil && a.len() > 0 {
+		m.opts.OnAppend(time.Since(start), a.len())
 	}
 	return nil
 }
 
-func (m *Memory) write(ctx context.Context, stream string, after uint64, at time.Time, p payload) error {
+func (m *Memory) write(ctx context.Context, stream string, after uint64, at time.Time, a added) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.usable(ctx); err != nil {
@@ -90,12 +90,12 @@ func (m *Memory) write(ctx context.Context, stream string, after uint64, at time
 	if h.version != after {
 		return fmt.Errorf("append %s after version %d: it is at version %d: %w", stream, after, h.version, ErrConflict)
 	}
-	for i := range p.len() {
+	for i := range a.len() {
 		e := &messages.Envelope{
 			Stream: stream, Version: h.version + 1, Epoch: m.opts.Epoch,
 			Previous: h.last, AtUnixNano: at.UnixNano(),
 		}
-		p.put(e, i)
+		a.put(e, i)
 		record, err := e.MarshalVT()
 		if err != nil {
 			return fmt.Errorf("append %s: %w", stream, err)
@@ -103,7 +103,7 @@ func (m *Memory) write(ctx context.Context, stream string, after uint64, at time
 		m.journal = append(m.journal, record)
 		h = head{version: e.Version, last: uint64(len(m.journal))}
 	}
-	if p.len() > 0 {
+	if a.len() > 0 {
 		m.heads[stream] = h
 	}
 	return nil

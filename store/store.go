@@ -31,8 +31,7 @@ type Store struct {
 	owner *os.File // holds the lock on the folder
 
 	queue *queue
-	// requests are those of appends, to be used again.
-	requests sync.Pool
+	slabs slabs // the requests of appends
 
 	// dbMu is held shared by every read transaction and exclusively while the
 	// file is exchanged. The writer alone exchanges it, and reads db unlocked.

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-
-	"github.com/sipmuster/muster/messages"
 )
 
 // write is the writer goroutine: the only one that ever begins a writable
@@ -59,9 +57,6 @@ func nextCommit(begun time.Time, interval time.Duration) time.Time {
 	return begun.Add(wait)
 }
 
-// leastRoom is enough for most appends.
-const leastRoom = 4 << 10
-
 // batch is what goes into one commit. It is reused.
 type batch struct {
 	requests []*request
@@ -69,9 +64,8 @@ type batch struct {
 	moved    slotSet  // the same streams
 	counters counters // after this batch
 	written  int      // events that are part of it
-	envelope messages.Envelope
 	key      [recordKeySize]byte
-	room     []byte // to encode an event in
+	numbers  [4 * (1 + binary.MaxVarintLen64)]byte // of an envelope
 	blocks   blockWriter
 }
 
@@ -148,6 +142,13 @@ func (s *Store) fill(tx *bolt.Tx, b *batch) (dirty bool, err error) {
 	// Keys only ever come after the last one: pages need no room for more.
 	journal.FillPercent = 1
 	b.counters = s.index.counters
+	// Every stream is somewhere else in memory: in a loop that does nothing else,
+	// the processor waits for many at a time.
+	for _, r := range b.requests {
+		if r.secrets == nil {
+			r.payload.slot = s.index.heads.slotOf(r.payload.hash, r.stream)
+		}
+	}
 	for _, r := range b.requests {
 		if r.secrets == nil {
 			err = s.fillAppend(journal, b, r)
@@ -171,10 +172,13 @@ func (s *Store) fill(tx *bolt.Tx, b *batch) (dirty bool, err error) {
 
 // fillAppend says in r.verdict why it writes nothing.
 func (s *Store) fillAppend(journal *bolt.Bucket, b *batch, r *request) error {
-	slot, known := s.index.heads.find(r.stream)
+	slot := r.payload.slot
+	if slot == noSlot { // perhaps it is in this batch more than once
+		slot = s.index.heads.slotOf(r.payload.hash, r.stream)
+	}
 	var h head
 	var earlier *move
-	if known {
+	if slot != noSlot {
 		if earlier = b.moveOf(slot); earlier != nil {
 			h = earlier.head
 		} else {
@@ -191,7 +195,7 @@ func (s *Store) fillAppend(journal *bolt.Bucket, b *batch, r *request) error {
 	case r.payload.len() == 0:
 		return nil
 	}
-	if !known {
+	if slot == noSlot {
 		// It stands at version 0, as if it were not there, until the commit; and
 		// after a commit that fails, Reopen makes a new index.
 		s.mu.Lock()
@@ -214,27 +218,27 @@ func (s *Store) fillAppend(journal *bolt.Bucket, b *batch, r *request) error {
 // put gives the events of a request the next sequences, writes their records,
 // and returns the stream's head after them.
 func (b *batch) put(journal *bolt.Bucket, r *request, h head, epoch uint64) (head, error) {
-	if len(b.room) < r.size {
-		b.room = make([]byte, max(r.size, leastRoom))
-	}
-	for i := range r.payload.len() {
-		e := &b.envelope
-		e.Stream, e.Version, e.Epoch = r.stream, h.version+1, epoch
-		e.Previous, e.AtUnixNano = h.last, r.at
-		r.payload.put(e, i)
-		// It marshals from the end, so that nobody needs to know the size before.
-		// The room is large enough (payload.check), so it cannot fail.
-		n, _ := e.MarshalToSizedBufferVT(b.room)
-		record := b.room[len(b.room)-n-crcSize:]
+	stream, rest := cutField(r.payload.fields)
+	for range r.payload.len() {
+		var event []byte
+		event, rest = cutField(rest)
+		numbers := appendNumber(b.numbers[:0], fieldVersion, h.version+1)
+		numbers = appendNumber(numbers, fieldEpoch, epoch)
+		numbers = appendNumber(numbers, fieldPrevious, h.last)
+		numbers = appendNumber(numbers, fieldAt, uint64(r.at))
 
 		b.counters.last++
-		b.counters.bytes += uint64(len(record))
-		b.written++
-		binary.BigEndian.PutUint64(b.key[:], b.counters.last)
-		seal(journalCRC, b.key[:], record)
-		if err := b.blocks.add(journal, b.counters.last, record); err != nil {
+		record, err := b.blocks.next(journal, b.counters.last, crcSize+len(stream)+len(numbers)+len(event))
+		if err != nil {
 			return head{}, err
 		}
+		at := crcSize + copy(record[crcSize:], stream)
+		at += copy(record[at:], numbers)
+		copy(record[at:], event)
+		binary.BigEndian.PutUint64(b.key[:], b.counters.last)
+		seal(journalCRC, b.key[:], record)
+		b.counters.bytes += uint64(len(record))
+		b.written++
 		h = head{version: h.version + 1, last: b.counters.last}
 	}
 	return h, nil
