@@ -28,6 +28,9 @@
 //   - Methods that run once per request or event do not allocate and look
 //     nothing up by label: their counters are resolved when the registrar, the
 //     xSP or the node appears.
+//   - What every registration counts is kept side by side and goes to its series
+//     when they are read (settle.go). A reader sees everything that was counted
+//     before it came.
 //
 // What it refuses: figures per profile (the API and the journal have them),
 // thresholds and opinions (mixin/alerts.yaml has those), and figures of

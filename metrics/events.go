@@ -18,7 +18,6 @@ func (m *Metrics) ProfileEvents(registrar, before, after string, started time.Ti
 		r.move(stateIndex(before), stateIndex(after))
 	}
 	for _, e := range events {
-		m.events.inc(e.TypeName())
 		m.project(r, started, e)
 	}
 }
@@ -31,37 +30,51 @@ func (m *Metrics) ProfileRestored(registrar, state string) {
 // move counts a profile out of one state and into another; -1 is no state.
 func (r *registrar) move(from, to int) {
 	if from >= 0 {
-		r.profiles[from].Dec()
+		r.states[from].Add(-1)
 	}
 	if to >= 0 {
-		r.profiles[to].Inc()
+		r.states[to].Add(1)
 	}
 }
 
-// project counts what an event says about registrations. Events that only
-// prepare or explain another one are counted by type and nowhere else; of
-// CredentialsRefused the reason comes again in the event that follows it.
+// project counts an event, by type and by what it says about registrations.
+// Events that only prepare or explain another one are counted by type and nowhere
+// else; of CredentialsRefused the reason comes again in the event that follows it.
 func (m *Metrics) project(r *registrar, started time.Time, e *messages.ProfileEvent) {
-	switch b := e.GetEvent().(type) {
+	switch e.GetEvent().(type) {
+	case *messages.ProfileEvent_AttemptStarted:
+		m.usual[usualStarted].inc()
+	case *messages.ProfileEvent_ChallengeReceived:
+		m.usual[usualChallenged].inc()
 	case *messages.ProfileEvent_BindingGranted:
-		r.outcomes[granted].Inc()
+		m.usual[usualGranted].inc()
+		r.ended[granted].inc()
 		if !started.IsZero() {
-			r.duration.Observe(max(0, time.Since(started).Seconds()))
+			r.duration.observe(max(0, time.Since(started).Seconds()))
 		}
+	default:
+		m.events.inc(e.TypeName())
+		m.projectOutcome(r, e)
+	}
+}
+
+// projectOutcome counts what other events say about registrations.
+func (m *Metrics) projectOutcome(r *registrar, e *messages.ProfileEvent) {
+	switch b := e.GetEvent().(type) {
 	case *messages.ProfileEvent_BindingRemoved:
-		r.outcomes[removed].Inc()
+		r.ended[removed].inc()
 	case *messages.ProfileEvent_BindingsFetched:
-		r.outcomes[fetched].Inc()
+		r.ended[fetched].inc()
 	case *messages.ProfileEvent_BindingLapsed:
-		r.outcomes[lapsed].Inc()
+		r.ended[lapsed].inc()
 	case *messages.ProfileEvent_AttemptFailed:
-		r.outcomes[failed].Inc()
+		r.ended[failed].inc()
 		m.failures.inc(b.AttemptFailed.GetReason())
 	case *messages.ProfileEvent_Halted:
-		r.outcomes[rejected].Inc()
+		r.ended[rejected].inc()
 		m.failures.inc(b.Halted.GetReason())
 	case *messages.ProfileEvent_AttemptInterrupted:
-		r.outcomes[interrupted].Inc()
+		r.ended[interrupted].inc()
 		m.failures.inc(string(messages.ReasonInterrupted))
 	}
 }
@@ -69,7 +82,7 @@ func (m *Metrics) project(r *registrar, started time.Time, e *messages.ProfileEv
 // Appended reports one append to the journal and how long it took until the
 // events were durable.
 func (m *Metrics) Appended(d time.Duration) {
-	m.appends.Observe(d.Seconds())
+	m.appends.observe(d.Seconds())
 }
 
 // Dropped counts an input that changed nothing.

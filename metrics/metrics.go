@@ -100,7 +100,7 @@ type Metrics struct {
 	events   counters
 	inputs   counters
 	packets  counters
-	appends  prometheus.Histogram
+	appends  observations
 	sessions [len(sessionStates)]prometheus.Gauge
 	restarts prometheus.Counter
 	parked   prometheus.Counter
@@ -111,6 +111,12 @@ type Metrics struct {
 
 	reloadOK, reloadAt prometheus.Gauge
 	journalSize        atomic.Pointer[func() int64]
+	askGates           atomic.Pointer[func(tell func(name string, waiting, inFlight int, open bool))]
+
+	// usual counts what every registration has, for usualSeries; see settle.go.
+	usual       [usualCount]tally
+	usualSeries [usualCount]prometheus.Counter
+	settling    sync.Mutex
 
 	mu           sync.Mutex // guards registrars for writing, and what follows
 	overdue      prometheus.Gauge
@@ -205,10 +211,13 @@ func (m *Metrics) registerEvents() {
 	m.events = newCounters(m.counterVec("journal_events_total",
 		"Events written to the journal, by type.",
 		"type"), messages.EventTypes())
+	m.usualSeries[usualStarted] = m.events["AttemptStarted"]
+	m.usualSeries[usualChallenged] = m.events["ChallengeReceived"]
+	m.usualSeries[usualGranted] = m.events["BindingGranted"]
 	m.inputs = newCounters(m.counterVec("inputs_dropped_total",
 		"Inputs that changed nothing because they came too late, too early or uncalled for. A steady rate is harmless; a jump means that something answers twice.",
 		"reason"), inputReasons)
-	m.appends = m.histogram("journal_append_duration_seconds",
+	m.appends.to = m.histogram("journal_append_duration_seconds",
 		"Time from asking for an append until its events were durable. A high value means that the disk is slow: every request waits for it.",
 		appendBuckets)
 	m.registerHandlers()
@@ -228,6 +237,10 @@ func (m *Metrics) registerSIP() {
 	m.responses = newResponses(m.counterVec("sip_responses_total",
 		"SIP responses to our requests, by method and code; a code that no RFC defines is counted by its class.",
 		"method", "code"))
+	register := methodIndex("REGISTER")
+	m.usualSeries[usualRegister] = m.requests[register]
+	m.usualSeries[usual200] = m.responses.counter(register, codeIndex(200))
+	m.usualSeries[usual401] = m.responses.counter(register, codeIndex(401))
 	m.packets = newCounters(m.counterVec("sip_dropped_total",
 		"Received SIP messages that were not processed, by reason.",
 		"reason"), dropReasons)

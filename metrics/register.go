@@ -36,11 +36,13 @@ func (c counters) inc(value string) {
 	counter.Inc()
 }
 
+func (m *Metrics) register(c prometheus.Collector) { m.registry.MustRegister(settled{c, m}) }
+
 func (m *Metrics) counter(name, help string) prometheus.Counter {
 	c := prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: namespace, Name: name, Help: help,
 	})
-	m.registry.MustRegister(c)
+	m.register(c)
 	return c
 }
 
@@ -48,7 +50,7 @@ func (m *Metrics) counterVec(name, help string, labels ...string) *prometheus.Co
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: name, Help: help,
 	}, labels)
-	m.registry.MustRegister(v)
+	m.register(v)
 	return v
 }
 
@@ -56,7 +58,7 @@ func (m *Metrics) gauge(name, help string) prometheus.Gauge {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: name, Help: help,
 	})
-	m.registry.MustRegister(g)
+	m.register(g)
 	return g
 }
 
@@ -64,7 +66,7 @@ func (m *Metrics) gaugeVec(name, help string, labels ...string) *prometheus.Gaug
 	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: namespace, Name: name, Help: help,
 	}, labels)
-	m.registry.MustRegister(v)
+	m.register(v)
 	return v
 }
 
@@ -79,12 +81,12 @@ func histogramOpts(name, help string, buckets []float64) prometheus.HistogramOpt
 
 func (m *Metrics) histogram(name, help string, buckets []float64) prometheus.Histogram {
 	h := prometheus.NewHistogram(histogramOpts(name, help, buckets))
-	m.registry.MustRegister(h)
+	m.register(h)
 	return h
 }
 
 func (m *Metrics) histogramVec(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	v := prometheus.NewHistogramVec(histogramOpts(name, help, buckets), labels)
-	m.registry.MustRegister(v)
+	m.register(v)
 	return v
 }

@@ -62,16 +62,19 @@ const maxStrangers = 64
 
 // registrar holds the resolved series of one registrar.
 type registrar struct {
+	// states and ended are what profiles and outcomes will show.
+	states   [len(states)]atomic.Int64
+	ended    [len(outcomes)]tally
+	duration observations
+	margin   observations
 	profiles [len(states)]prometheus.Gauge
 	outcomes [len(outcomes)]prometheus.Counter
-	duration prometheus.Observer
-	margin   prometheus.Observer
 	shared   prometheus.Counter
 	calls    [len(callOutcomes)]prometheus.Counter
 	setup    prometheus.Observer
 	withheld counters
 	// gate is nil for a registrar that is not configured: it has no gate.
-	gate *gate
+	gate atomic.Pointer[gate]
 }
 
 // gate holds the series of a registrar's or an xSP's gate.
@@ -93,13 +96,17 @@ func (m *Metrics) SetRegistrars(names []string) {
 	configured := make(map[string]bool, len(names))
 	for _, name := range names {
 		configured[name] = true
-		if r := next[name]; r == nil || r.gate == nil {
-			next[name] = m.newRegistrar(name, m.newGate(name))
+		r := next[name]
+		if r == nil {
+			r = m.newRegistrar(name)
+			next[name] = r
+		}
+		if r.gate.Load() == nil {
+			r.gate.Store(m.newGate(name))
 		}
 	}
 	for name, r := range next {
-		if !configured[name] && r.gate != nil {
-			next[name] = m.newRegistrar(name, nil)
+		if !configured[name] && r.gate.Swap(nil) != nil {
 			m.waiting.DeleteLabelValues(name)
 			m.inFlight.DeleteLabelValues(name)
 			m.up.DeleteLabelValues(name)
@@ -108,17 +115,15 @@ func (m *Metrics) SetRegistrars(names []string) {
 	m.registrars.Store(&next)
 }
 
-// newRegistrar resolves the series of a registrar. Called again for the same
-// name it finds the same series, so no count is lost.
-func (m *Metrics) newRegistrar(name string, g *gate) *registrar {
+// newRegistrar resolves the series of a registrar.
+func (m *Metrics) newRegistrar(name string) *registrar {
 	r := &registrar{
-		duration: m.duration.WithLabelValues(name),
-		margin:   m.margin.WithLabelValues(name),
 		shared:   m.sharedNonces.WithLabelValues(name),
 		setup:    m.setup.WithLabelValues(name),
 		withheld: newCounters(m.withheld.MustCurryWith(prometheus.Labels{"registrar": name}), withheldReasons),
-		gate:     g,
 	}
+	r.duration.to = m.duration.WithLabelValues(name)
+	r.margin.to = m.margin.WithLabelValues(name)
 	for i, state := range states {
 		r.profiles[i] = m.profiles.WithLabelValues(name, state)
 	}
@@ -159,7 +164,7 @@ func (m *Metrics) stranger(name string) *registrar {
 	}
 	strangers := 0
 	for _, r := range known {
-		if r.gate == nil {
+		if r.gate.Load() == nil {
 			strangers++
 		}
 	}
@@ -170,7 +175,7 @@ func (m *Metrics) stranger(name string) *registrar {
 		}
 	}
 	next := maps.Clone(known)
-	next[name] = m.newRegistrar(name, nil)
+	next[name] = m.newRegistrar(name)
 	m.registrars.Store(&next)
 	return next[name]
 }
@@ -178,7 +183,7 @@ func (m *Metrics) stranger(name string) *registrar {
 // RefreshMargin reports how long before its end a binding was refreshed;
 // negative when it was late.
 func (m *Metrics) RefreshMargin(registrar string, margin time.Duration) {
-	m.registrar(registrar).margin.Observe(margin.Seconds())
+	m.registrar(registrar).margin.observe(margin.Seconds())
 }
 
 // NonceShared counts a nonce that a registrar gave to two profiles in a row.
@@ -190,10 +195,12 @@ func (m *Metrics) NonceShared(registrar string) { m.registrar(registrar).shared.
 // A registrar that is not configured has no gate and is ignored.
 func (m *Metrics) Registrar(name string, waiting, inFlight int, open bool) {
 	r := (*m.registrars.Load())[name]
-	if r == nil || r.gate == nil {
+	if r == nil {
 		return
 	}
-	r.gate.set(waiting, inFlight, open)
+	if g := r.gate.Load(); g != nil {
+		g.set(waiting, inFlight, open)
+	}
 }
 
 func (g *gate) set(waiting, inFlight int, isUp bool) {

@@ -125,12 +125,26 @@ func (r *responses) counter(method, code int) prometheus.Counter {
 // RequestSent counts a request that left, once per client transaction.
 // Retransmissions are counted by Retransmitted.
 func (m *Metrics) RequestSent(method string) {
+	if method == "REGISTER" {
+		m.usual[usualRegister].inc()
+		return
+	}
 	m.requests[methodIndex(method)].Inc()
 }
 
 // ResponseReceived counts a response, provisional or final, that belongs to one
 // of our transactions.
 func (m *Metrics) ResponseReceived(method string, code int) {
+	if method == "REGISTER" {
+		switch code {
+		case 200:
+			m.usual[usual200].inc()
+			return
+		case 401:
+			m.usual[usual401].inc()
+			return
+		}
+	}
 	m.responses.counter(methodIndex(method), codeIndex(code)).Inc()
 }
 

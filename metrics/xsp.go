@@ -10,8 +10,10 @@ import (
 
 // handler holds the resolved series of one authenticator.
 type handler struct {
+	// answered is what outcomes will show of the usual outcome.
+	answered tally
+	duration observations
 	outcomes counters
-	duration prometheus.Observer
 	// gate is nil for the DigestActor, which has none.
 	gate *gate
 }
@@ -37,22 +39,20 @@ func (m *Metrics) registerHandlers() {
 func (m *Metrics) SetXSPs(names []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	next := map[string]*handler{
-		other:                  m.newHandler(other, nil),
-		messages.DigestHandler: m.newHandler(messages.DigestHandler, nil),
+	known := *m.handlers.Load()
+	next := map[string]*handler{}
+	for _, name := range []string{other, messages.DigestHandler} {
+		if next[name] = known[name]; next[name] == nil {
+			next[name] = m.newHandler(name)
+		}
 	}
 	for _, name := range names {
-		g := &gate{
-			waiting:  m.xspWaiting.WithLabelValues(name),
-			inFlight: m.xspOut.WithLabelValues(name),
-			up:       m.xspUp.WithLabelValues(name),
+		if next[name] = known[name]; next[name] == nil {
+			next[name] = m.newHandler(name)
+			next[name].gate = m.newXSPGate(name)
 		}
-		if (*m.handlers.Load())[name] == nil {
-			g.up.Set(1)
-		}
-		next[name] = m.newHandler(name, g)
 	}
-	for name := range *m.handlers.Load() {
+	for name := range known {
 		if next[name] == nil {
 			m.challenges.DeletePartialMatch(prometheus.Labels{"handler": name})
 			m.answers.DeleteLabelValues(name)
@@ -64,13 +64,25 @@ func (m *Metrics) SetXSPs(names []string) {
 	m.handlers.Store(&next)
 }
 
-func (m *Metrics) newHandler(name string, g *gate) *handler {
-	curried := m.challenges.MustCurryWith(prometheus.Labels{"handler": name})
-	return &handler{
-		outcomes: newCounters(curried, challengeOutcomes),
-		duration: m.answers.WithLabelValues(name), gate: g,
-	}
+func (m *Metrics) newHandler(name string) *handler {
+	h := &handler{outcomes: newCounters(m.challenges.MustCurryWith(prometheus.Labels{"handler": name}), challengeOutcomes)}
+	h.duration.to = m.answers.WithLabelValues(name)
+	return h
 }
+
+// newXSPGate resolves the series of an xSP's gate, which starts open.
+func (m *Metrics) newXSPGate(name string) *gate {
+	g := &gate{
+		waiting:  m.xspWaiting.WithLabelValues(name),
+		inFlight: m.xspOut.WithLabelValues(name),
+		up:       m.xspUp.WithLabelValues(name),
+	}
+	g.up.Set(1)
+	return g
+}
+
+// usualOutcome is how a question ends that every challenged registration has.
+const usualOutcome = "answered"
 
 // ChallengeAnswered counts a question to an authenticator by how it ended.
 func (m *Metrics) ChallengeAnswered(name, outcome string, elapsed time.Duration) {
@@ -78,9 +90,13 @@ func (m *Metrics) ChallengeAnswered(name, outcome string, elapsed time.Duration)
 	if !ok {
 		h = (*m.handlers.Load())[other]
 	}
-	h.outcomes.inc(outcome)
-	if outcome == "answered" || outcome == "refused" {
-		h.duration.Observe(elapsed.Seconds())
+	if outcome == usualOutcome {
+		h.answered.inc()
+	} else {
+		h.outcomes.inc(outcome)
+	}
+	if outcome == usualOutcome || outcome == "refused" {
+		h.duration.observe(elapsed.Seconds())
 	}
 }
 
