@@ -141,6 +141,11 @@ func (n *Node) openStore() error {
 		}
 		return stats.FileBytes
 	})
+	n.metrics.WatchGates(func(tell func(name string, waiting, inFlight int, open bool)) {
+		if f := n.running.Load(); f != nil {
+			f.TellGates(tell)
+		}
+	})
 	return n.openSecrets()
 }
 

@@ -44,7 +44,7 @@ func (c *crew) take() *profileActor {
 	}
 	c.spawned++
 	a := newProfileActor(c.farm)
-	pid, err := c.root.SpawnNamed(c.farm.quickProps(func() actor.Actor { return a }), "profile-"+strconv.FormatUint(c.spawned, 36))
+	pid, err := c.root.SpawnNamed(c.farm.quickProps(a, &a.mailbox), "profile-"+strconv.FormatUint(c.spawned, 36))
 	if err != nil {
 		panic("actors: spawn: " + err.Error()) // names never repeat
 	}
@@ -53,7 +53,7 @@ func (c *crew) take() *profileActor {
 	return a
 }
 
-// put takes back an actor whose profile has nothing left to do.
+// put takes back an actor whose profile has nothing left to do, and is idle.
 func (c *crew) put(a *profileActor) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,8 +81,15 @@ func (c *crew) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, 
 		c.idle = slices.DeleteFunc(c.idle, func(idle *profileActor) bool { return idle == a })
 	}
 	c.mu.Unlock()
-	if a != nil && a.busy != nil {
-		c.farm.root.Send(a.busy.shard, &failed{busy: a.busy, reason: reason})
+	if a == nil {
+		return
+	}
+	b := &a.busy
+	b.mu.Lock()
+	given, shard := b.given, b.shard
+	b.mu.Unlock()
+	if given {
+		shard.tell(&failed{busy: b, reason: reason})
 	}
 }
 

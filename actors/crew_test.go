@@ -2,13 +2,14 @@ package actors
 
 import (
 	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"github.com/sipmuster/muster/actors/profile"
+	"github.com/sipmuster/muster/actors/words"
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -43,15 +44,12 @@ func TestWordOfAnEarlierTerm(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		w.wantStates(map[string]int{StateRegistered: 1})
 		before := len(w.journal.streams["p/p0"])
-		past := &busy{}
-		for _, pid := range w.farm.crew.pids() {
+		for _, a := range w.farm.crew.all {
 			for _, late := range []any{
-				lateReport(w.farm, pid, past),
-				&sendNow{busy: past, attempt: 2},
-				&observed{busy: past, command: nil},
+				late(a, true), late(a, false), &observed{number: 1 << 32, command: nil}, &consultation{from: a},
 				&verdict{ref: "1", handler: messages.DigestHandler, outcome: outcomeAnswered, answer: &messages.AuthAnswer{}},
 			} {
-				w.farm.root.Send(pid, late)
+				a.tell(late)
 			}
 		}
 		synctest.Wait()
@@ -64,6 +62,48 @@ func TestWordOfAnEarlierTerm(t *testing.T) {
 		w.registrar.check()
 		w.stop()
 	})
+}
+
+// TestReadersOfABusyProfile: while one actor has one profile after the other,
+// whoever reads one sees its own state, the newest or the one before.
+func TestReadersOfABusyProfile(t *testing.T) {
+	var known profile.Words
+	known.Texts = new(words.Table)
+	a := newProfileActor(nil)
+	entries := []*entry{newEntry(&known, "a"), newEntry(&known, "b")}
+	for _, e := range entries {
+		e.pack(&versioned{state: profile.State{Spec: profile.Spec{AOR: "sip:" + e.id, Registrar: "r"}, Disabled: e.id == "a"}})
+	}
+	var done atomic.Bool
+	var readers sync.WaitGroup
+	for _, e := range entries {
+		readers.Go(func() {
+			for last := uint64(0); !done.Load(); {
+				v := e.load()
+				if v.state.Spec.AOR != "sip:"+e.id || v.state.Disabled != (e.id == "a") || v.version < last {
+					t.Errorf("%s: read %q at version %d after %d", e.id, v.state.Spec.AOR, v.version, last)
+					return
+				}
+				last = v.version
+			}
+		})
+	}
+	for i := range 4000 {
+		e := entries[i%len(entries)]
+		b := e.engage(nil, a, timerOrder, nil)
+		state := b.now.state
+		b.keep(&state, b.now.version+1)
+		if !b.leave(1) {
+			t.Fatal("more orders than were given")
+		}
+		e.pack(&b.now)
+		e.rest(b.now.version)
+	}
+	done.Store(true)
+	readers.Wait()
+	if v := entries[0].load(); v.version != 2000 {
+		t.Errorf("version %d, want 2000", v.version)
+	}
 }
 
 // TestAnAppendThatIsOut: what a profile is told while its events are not durable
@@ -112,9 +152,11 @@ func (w *world) ordersBehindAnAppend() <-chan error {
 	return results
 }
 
-func lateReport(f *Farm, to *actor.PID, past *busy) *sending {
-	s := newSending(f, to)
-	s.busy, s.attempt = past, 2
+// late is a request of an earlier time with a profile: one that was refused, or
+// whose turn has come.
+func late(a *profileActor, left bool) *sending {
+	s := newSending(a)
+	s.number, s.attempt, s.left = 1<<32, 2, left
 	s.outcome = messages.SIPOutcome{Response: &messages.SIPResponse{Status: 403}}
 	return s
 }

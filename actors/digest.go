@@ -9,7 +9,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/sipmuster/muster/actors/digest"
-	"github.com/sipmuster/muster/actors/mutation"
 	"github.com/sipmuster/muster/actors/xsp"
 	"github.com/sipmuster/muster/messages"
 )
@@ -17,6 +16,8 @@ import (
 // digestActor answers challenges with the secrets of its credential source. It
 // keeps no protocol state, so a pool of them shares the work.
 type digestActor struct {
+	mailbox     slimMailbox
+	self        *actor.PID
 	credentials Credentials
 	token       func() string
 	// sessKey makes the client nonce of a -sess algorithm a function of its
@@ -26,27 +27,50 @@ type digestActor struct {
 	sessKey []byte
 }
 
-func (d *digestActor) Receive(ctx actor.Context) {
-	q, ok := ctx.Message().(*messages.AuthChallenge)
-	if !ok {
-		return
+// consultation is a question of a profile's actor to the DigestActor, and the
+// verdict that comes back. It is out with the one or with the other, so that it
+// can be used again.
+type consultation struct {
+	from     *profileActor
+	question messages.AuthChallenge
+	verdict  verdict
+}
+
+func (d *digestActor) receive(message any) bool {
+	c, ok := message.(*consultation)
+	if ok {
+		d.consult(&c.question, &c.verdict)
+		c.from.tell(c)
 	}
-	v := d.consult(q)
-	v.ref, v.handler = q.GetRef(), messages.DigestHandler
-	ctx.Respond(v)
+	return ok
+}
+
+// Receive takes the questions of sessions.
+func (d *digestActor) Receive(ctx actor.Context) {
+	switch q := ctx.Message().(type) {
+	case *actor.Stopped:
+		d.mailbox.end()
+	case *messages.AuthChallenge:
+		v := new(verdict)
+		d.consult(q, v)
+		v.ref = q.GetRef()
+		ctx.Respond(v)
+	}
 }
 
 // consult answers whatever happens: nothing watches over the time that the
 // DigestActor takes.
-func (d *digestActor) consult(q *messages.AuthChallenge) (v *verdict) {
+func (d *digestActor) consult(q *messages.AuthChallenge, v *verdict) {
 	defer func() {
 		if recover() != nil {
-			v = &verdict{failure: messages.ReasonHandler, outcome: outcomeError, detail: "it panicked"}
+			*v = verdict{failure: messages.ReasonHandler, outcome: outcomeError, detail: "it panicked"}
 		}
+		v.handler = messages.DigestHandler
 	}()
 	c, ok := d.credentials.Credential(q.GetProfileId())
 	if !ok {
-		return refuse(messages.ReasonNoCredentials)
+		v.refuse(messages.ReasonNoCredentials)
+		return
 	}
 	username := c.Username
 	if username == "" {
@@ -57,14 +81,15 @@ func (d *digestActor) consult(q *messages.AuthChallenge) (v *verdict) {
 			return d.cnonce(q.GetProfileId(), sess, realm, nonce)
 		})
 	if refusal != nil {
-		return refuse(messages.Reason(refusal.GetReason()))
+		v.refuse(messages.Reason(refusal.GetReason()))
+		return
 	}
-	return &verdict{answer: answer, checked: mutation.Checked{Unanswered: unanswered(q, answer)}, outcome: outcomeAnswered}
+	v.answer, v.checked.Unanswered, v.outcome = answer, unanswered(q, answer), outcomeAnswered
 }
 
-// refuse is the DigestActor's refusal, whose reason is one of ours.
-func refuse(reason messages.Reason) *verdict {
-	return &verdict{refusal: &xsp.Refusal{Reason: string(reason)}, outcome: outcomeRefused}
+// refuse makes it the DigestActor's refusal, whose reason is one of ours.
+func (v *verdict) refuse(reason messages.Reason) {
+	v.refusal, v.outcome = &xsp.Refusal{Reason: string(reason)}, outcomeRefused
 }
 
 // unanswered are the challenges of realms that none of an answer's is for. The

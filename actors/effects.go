@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"github.com/sipmuster/muster/actors/digest"
 	"github.com/sipmuster/muster/actors/profile"
 	"github.com/sipmuster/muster/messages"
@@ -13,12 +11,12 @@ import (
 
 // perform carries out one effect. Nothing here changes the state: what comes
 // of it returns as a command.
-func (a *profileActor) perform(ctx actor.Context, e profile.Effect) {
+func (a *profileActor) perform(e profile.Effect) {
 	switch e := e.(type) {
 	case profile.SendRequest:
 		a.sendInTurn(e.Attempt)
 	case profile.AskCredentials:
-		a.ask(ctx, e)
+		a.ask(e)
 	case profile.Deliver:
 		if a.fetched != nil {
 			a.fetched(e.Contacts, nil)
@@ -33,64 +31,74 @@ func (a *profileActor) perform(ctx actor.Context, e profile.Effect) {
 // covers the first request of a chain; every other one takes its turn there,
 // before fresh attempts.
 func (a *profileActor) sendInTurn(attempt uint64) {
+	s := a.spare
+	if a.spare = nil; s == nil {
+		s = newSending(a)
+	}
+	s.number, s.attempt = a.current, attempt
 	if a.slot && !a.slotSpent && !a.paused {
 		a.slotSpent = true
-		a.send()
+		a.send(s)
 		return
 	}
-	self, root, b := a.self, a.farm.root, a.busy
-	answer := pacedSend{send: func() { root.Send(self, &sendNow{busy: b, attempt: attempt}) }}
+	answer := pacedSend{send: s.turn}
 	if a.paused {
 		answer.id, answer.prepaid = a.id, !a.slotSpent
 		a.slotSpent, a.paused = true, false
 	}
-	gate := a.farm.turnstile(a.state().Spec.Registrar)
+	gate := a.registrar(a.state().Spec.Registrar).turnstile
 	// Without a gate the registrar was removed; the attempt ends by itself.
 	if gate == nil || gate.answer(answer, a.heard) {
-		a.send()
+		a.send(s)
 	}
 }
 
-// sending is a request that is out, and the message that brings its outcome.
+// sending is a request, and the message that it may leave or, once it has, what
+// came of it. It is the actor's or on its way, so that it can be used again.
 type sending struct {
-	busy    *busy
-	attempt uint64
-	proofs  []*messages.ExpectedProof
-	request messages.SIPRequest
-	outcome messages.SIPOutcome
-	report  func(messages.SIPOutcome)
+	// number is that of the actor's time with the profile.
+	number, attempt uint64
+	left            bool
+	proofs          []*messages.ExpectedProof
+	request         messages.SIPRequest
+	outcome         messages.SIPOutcome
+	turn            func()
+	report          func(messages.SIPOutcome)
 	// received is outcome as a command.
 	received profile.ResponseReceived
 }
 
-func newSending(f *Farm, to *actor.PID) *sending {
+func newSending(a *profileActor) *sending {
 	s := new(sending)
+	s.turn = func() { a.tell(s) }
 	s.report = func(o messages.SIPOutcome) {
 		s.outcome = o
-		f.root.Send(to, s)
+		a.tell(s)
 	}
 	return s
 }
 
 // send builds the open attempt's request and hands it to the adapter.
-func (a *profileActor) send() {
+func (a *profileActor) send(s *sending) {
 	a.gate = a.state().Spec.Registrar
-	s := a.spare
-	if a.spare = nil; s == nil {
-		s = newSending(a.farm, a.self)
-	}
-	s.busy, s.attempt, s.proofs = a.busy, a.state().Attempt.Number, a.proofs
+	s.left, s.proofs = true, a.proofs
 	a.fill(&s.request)
 	a.farm.sender.Send(&s.request, s.report)
 }
 
-// reported takes the outcome of a request.
-func (a *profileActor) reported(ctx actor.Context, s *sending) {
-	if s.busy == a.busy {
-		a.note(&s.outcome)
-		a.handle(ctx, s.command())
+// returned takes a request that may leave, or the outcome of one.
+func (a *profileActor) returned(s *sending) {
+	if s.number == a.current {
+		switch {
+		case s.left:
+			a.note(&s.outcome)
+			a.handle(s.command())
+		case a.state().Attempt.Open && a.state().Attempt.Number == s.attempt:
+			a.send(s)
+			return
+		}
 	}
-	*s = sending{report: s.report}
+	*s = sending{report: s.report, turn: s.turn}
 	a.spare = s
 }
 
@@ -125,7 +133,7 @@ func proofOf(infos []messages.AuthInfo, proofs []*messages.ExpectedProof) string
 // fill makes q the REGISTER of the open attempt (RFC 3261 §10.2).
 func (a *profileActor) fill(q *messages.SIPRequest) {
 	s := a.state()
-	r, _ := a.farm.registrar(s.Spec.Registrar)
+	r := a.registrar(s.Spec.Registrar)
 	uri, requestURI := a.target(r)
 	*q = messages.SIPRequest{
 		NextHop: uri, Method: "REGISTER", RequestURI: requestURI,

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"github.com/sipmuster/muster/actors/profile"
 )
 
@@ -33,37 +31,46 @@ type entry struct {
 	// reload is true after a failure: the next actor reads the journal.
 	reload bool
 	busy   *busy
+	// crashes is nil when there were none.
+	crashes *crashes
 }
 
 // busy is a profile's time with an actor: from the order that needs one until
-// there is nothing left to do. It goes to the actor when that time begins and
-// comes back to the shard when it is over. The entry keeps it for a while if
-// there were failures.
+// there is nothing left to do. The shard gives it to the actor when that time
+// begins, and gets it back when it is over. Each actor has one, which it uses
+// again and again, and entry tells whose it is: whoever comes to it from
+// entry.newest without being its owner must compare under the lock, because the
+// profile may be idle again, and the actor with another.
 type busy struct {
-	entry *entry
-	shard *actor.PID
-	actor *profileActor
-	// first is the order that it began with; reload is entry.reload at that time.
-	first  *order
-	reload bool
-
 	// mu lets the actor see, when it has nothing left to do, that no order is on
 	// its way, so that none is lost. It guards what follows.
-	mu sync.Mutex
-	// child has the profile; nil once it has given it back.
-	child *actor.PID
-	// sent counts the orders that the child was given, and waiting are those of
+	mu    sync.Mutex
+	entry *entry
+	// given is true until the actor gives the profile back, or fails.
+	given bool
+	// sent counts the orders that the actor was given, and waiting are those of
 	// them whose outcome somebody waits for.
 	sent    uint64
 	waiting []*order
-	// now is the newest durable state. The child writes it, anyone may read it.
-	now  versioned
-	held held
+	// now is the newest durable state. The shard writes the first, then the actor
+	// does, and anyone may read it.
+	now versioned
 
-	crashes crashes // the shard's own
+	// What follows the shard writes, before the actor is told.
+
+	// number tells this time from the others that the actor has had.
+	number uint64
+	shard  *shardActor
+	// first is the order that it begins with; reload is entry.reload at that time.
+	first  *order
+	reload bool
+
+	// These two stay the same.
+	actor *profileActor
+	held  held
 }
 
-// leave is the child's word that it has handled so many orders and gives the
+// leave is the actor's word that it has handled so many orders and gives the
 // profile back, unless there are more.
 func (b *busy) leave(handled uint64) bool {
 	b.mu.Lock()
@@ -71,11 +78,11 @@ func (b *busy) leave(handled uint64) bool {
 	if b.sent != handled {
 		return false
 	}
-	b.child = nil
+	b.given, b.first = false, nil
 	return true
 }
 
-// take notes an order that the child is given; it needs the lock.
+// take notes an order that the actor is given; it needs the lock.
 func (b *busy) take(o *order) {
 	b.sent++
 	if o.awaited() {
@@ -104,10 +111,15 @@ func (b *busy) failAll(err error) {
 	}
 }
 
-func (b *busy) load() versioned {
+// load copies the newest state of a profile, unless it is another's.
+func (b *busy) load(e *entry, v *versioned) (ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.now
+	if b.entry != e {
+		return false
+	}
+	*v = b.now
+	return true
 }
 
 // keep replaces the newest state.
@@ -140,13 +152,17 @@ func newEntry(words *profile.Words, id string) *entry {
 
 // load returns the newest durable state.
 func (e *entry) load() (v versioned) {
-	switch h := e.newest.Load(); {
-	case h.busy != nil:
-		return h.busy.load()
-	case h != nothing:
-		v.version = e.words.UnpackInto(e.id, h.packed, &v.state)
+	for {
+		switch h := e.newest.Load(); {
+		case h.busy != nil:
+			if !h.busy.load(e, &v) {
+				continue // it has become idle meanwhile
+			}
+		case h != nothing:
+			v.version = e.words.UnpackInto(e.id, h.packed, &v.state)
+		}
+		return v
 	}
-	return v
 }
 
 func (e *entry) state() profile.State { return e.load().state }
@@ -154,7 +170,7 @@ func (e *entry) state() profile.State { return e.load().state }
 // pack makes the state small.
 func (e *entry) pack(v *versioned) {
 	e.status = statusIndex(v.state.Status())
-	e.newest.Store(&held{packed: e.words.Pack(e.id, v.version, v.state)})
+	e.newest.Store(&held{packed: e.words.Pack(e.id, v.version, &v.state)})
 }
 
 // mayBe tells cheaply whether an entry can have a status.
@@ -173,47 +189,59 @@ func statusIndex(status string) uint8 {
 	return uint8(i)
 }
 
-// engage gives the entry to an actor, with the state v, or the one it has.
-func (e *entry) engage(shard *actor.PID, a *profileActor, first *order, v *versioned) *busy {
-	b := &busy{entry: e, shard: shard, actor: a, first: first, reload: e.reload, child: a.self}
+// engage gives the entry to a free actor, with the state v, or the one it has.
+func (e *entry) engage(shard *shardActor, a *profileActor, first *order, v *versioned) *busy {
+	b, h := &a.busy, e.newest.Load()
+	if v == nil && h.busy != nil {
+		known := e.load()
+		v = &known
+	}
+	b.mu.Lock()
+	b.entry, b.given, b.sent, b.waiting = e, true, 0, nil
 	b.take(first)
-	if v == nil {
-		b.now = e.load()
-	} else {
+	switch {
+	case v != nil:
 		b.now = *v
+	case h == nothing:
+		b.now = versioned{}
+	default:
+		b.now.version = e.words.UnpackInto(e.id, h.packed, &b.now.state)
 	}
-	if e.busy != nil {
-		b.crashes = e.busy.crashes
-	}
-	b.held.busy = b
+	b.number++
+	b.shard, b.first, b.reload = shard, first, e.reload
+	b.mu.Unlock()
 	e.reload, e.busy = false, b
 	e.newest.Store(&b.held)
 	return b
 }
 
-// occupied returns what is known of an entry that failed.
-func (e *entry) occupied() *busy {
-	if e.busy == nil {
-		e.busy = new(busy)
+// failures is what is known of an entry that failed.
+func (e *entry) failures() *crashes {
+	if e.crashes == nil {
+		e.crashes = new(crashes)
 	}
-	return e.busy
+	return e.crashes
 }
 
-// running is the actor that has the profile, nil when none has.
-func (e *entry) running() *actor.PID {
+// running tells whether an actor has the profile.
+func (e *entry) running() bool {
 	if e.busy == nil {
-		return nil
+		return false
 	}
 	e.busy.mu.Lock()
 	defer e.busy.mu.Unlock()
-	return e.busy.child
+	return e.busy.given
 }
 
-func (e *entry) parked() bool { return e.busy != nil && e.busy.crashes.parked }
+func (e *entry) parked() bool { return e.crashes != nil && e.crashes.parked }
 
-// rest forgets what an idle entry need not know.
-func (e *entry) rest() {
-	if e.busy != nil && e.busy.crashes == (crashes{}) {
-		e.busy = nil
+// rest forgets what an idle entry need not know. version is that of its state.
+func (e *entry) rest(version uint64) {
+	e.busy = nil
+	if e.crashes == nil {
+		return
+	}
+	if e.crashes.calm(version); *e.crashes == (crashes{}) {
+		e.crashes = nil
 	}
 }

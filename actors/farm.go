@@ -10,7 +10,6 @@ import (
 	"maps"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,7 +75,7 @@ type Farm struct {
 	root       *actor.RootContext
 	shards     [Shards]*actor.PID
 	restored   [Shards]*shardActor
-	digests    []*actor.PID
+	digests    []*digestActor
 	asked      atomic.Uint64 // questions to the DigestActors
 	workers    workers       // for what may wait
 	loops      *loops        // for what does not
@@ -130,7 +129,7 @@ func NewFarm(o FarmOptions) *Farm {
 	f.crew = newCrew(f)
 	f.registrars.Store(&map[string]*registrar{})
 	f.xsps.Store(&xspTable{})
-	f.clock = newClock(func(shard int) { f.root.Send(f.shards[shard], &shardTick{}) })
+	f.clock = newClock(func(shard int) { f.restored[shard].tell(&shardTick{}) })
 	f.digests = f.spawnDigests()
 	f.setRegistrars(o.Registrars)
 	for i := range f.restored {
@@ -146,22 +145,34 @@ func (f *Farm) props(producer actor.Producer, options ...actor.PropsOption) *act
 	return actor.PropsFromProducer(producer, append(options, actor.WithDispatcher(&f.workers))...)
 }
 
-// quickProps are those of actors that wait for nothing.
-func (f *Farm) quickProps(producer actor.Producer) *actor.Props {
-	return actor.PropsFromProducer(producer, actor.WithDispatcher(f.loops), actor.WithMailbox(newSlimMailbox))
+// quickProps are those of an actor that waits for nothing, and its mailbox.
+func (f *Farm) quickProps(a quickActor, mailbox *slimMailbox) *actor.Props {
+	return ownMailbox(a, mailbox, f.loops)
+}
+
+// quickActor is one that is given its messages without detours.
+type quickActor interface {
+	actor.Actor
+	receiver
+}
+
+func ownMailbox(a quickActor, mailbox *slimMailbox, runs actor.Dispatcher) *actor.Props {
+	mailbox.receiver = a
+	return actor.PropsFromProducer(func() actor.Actor { return a }, actor.WithDispatcher(runs),
+		actor.WithMailbox(func() actor.Mailbox { return mailbox }))
 }
 
 // spawnDigests starts the DigestActors: one per processor, which are asked in
 // turn. One that is idle runs on the goroutine of whoever asks: it takes two
 // microseconds and waits for nothing, so that waking another would cost more.
-func (f *Farm) spawnDigests() []*actor.PID {
+func (f *Farm) spawnDigests() []*digestActor {
 	key := []byte(f.token())
-	pool := make([]*actor.PID, runtime.GOMAXPROCS(0))
-	here, mailbox := actor.WithDispatcher(actor.NewSynchronizedDispatcher(f.workers.Throughput())), actor.WithMailbox(newSlimMailbox)
+	pool := make([]*digestActor, runtime.GOMAXPROCS(0))
+	here := actor.NewSynchronizedDispatcher(f.workers.Throughput())
 	for i := range pool {
-		pool[i] = f.root.Spawn(actor.PropsFromProducer(func() actor.Actor {
-			return &digestActor{credentials: f.credentials, token: f.token, sessKey: key}
-		}, here, mailbox))
+		d := &digestActor{credentials: f.credentials, token: f.token, sessKey: key}
+		d.self = f.root.Spawn(ownMailbox(d, &d.mailbox, here))
+		pool[i] = d
 	}
 	return pool
 }
@@ -176,7 +187,7 @@ func (f *Farm) Start(ctx context.Context) error {
 	}
 	r.finish()
 	for i, s := range f.restored {
-		pid, err := f.root.SpawnNamed(f.quickProps(func() actor.Actor { return s }), fmt.Sprintf("shard-%04d", i))
+		pid, err := f.root.SpawnNamed(f.quickProps(s, &s.mailbox), fmt.Sprintf("shard-%04d", i))
 		if err != nil {
 			return fmt.Errorf("start shard %d: %w", i, err)
 		}
@@ -212,7 +223,9 @@ func (f *Farm) Stop(ctx context.Context, withdraw bool) {
 	f.eachGate(func(_ string, r *registrar) { r.turnstile.stop() })
 	f.end(f.shards[:]) // first: they give profiles to the others
 	f.end(f.crew.pids())
-	f.end(f.digests)
+	for _, d := range f.digests {
+		f.end([]*actor.PID{d.self})
+	}
 	f.end(slices.Collect(maps.Values(f.xsps.Load().pids)))
 	f.workers.close()
 	f.loops.close()
@@ -293,20 +306,14 @@ func (f *Farm) withdrawAll(ctx context.Context) {
 // handler finds an authenticator by name.
 func (f *Farm) handler(name string) (*actor.PID, bool) {
 	if name == messages.DigestHandler {
-		return f.digests[f.asked.Load()%uint64(len(f.digests))], true
+		return f.digest().self, true
 	}
 	pid, ok := f.xsps.Load().pids[name]
 	return pid, ok
 }
 
-// reference names a question. One that leaves the process, or may, cannot be
-// guessed.
-func (f *Farm) reference(handler string) string {
-	if handler == messages.DigestHandler {
-		return strconv.FormatUint(f.asked.Add(1), 36)
-	}
-	return f.token()
-}
+// digest is the DigestActor whose turn it is.
+func (f *Farm) digest() *digestActor { return f.digests[f.asked.Add(1)%uint64(len(f.digests))] }
 
 // Shard is the number of the shard of a profile.
 func Shard(id string) int {

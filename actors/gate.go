@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"github.com/sipmuster/muster/messages"
 )
 
@@ -88,7 +86,7 @@ const (
 // want is a profile that is due.
 type want struct {
 	id       string
-	shard    *actor.PID
+	shard    *shardActor
 	deadline time.Time
 	index    int
 }
@@ -111,7 +109,7 @@ func (g *gate) configure(r Registrar) {
 // depth is how many tokens can be saved up.
 func (g *gate) depth() float64 { return max(1, g.rate*burst) }
 
-func (g *gate) want(id string, shard *actor.PID, deadline time.Time) {
+func (g *gate) want(id string, shard *shardActor, deadline time.Time) {
 	if w, ok := g.wants[id]; ok {
 		w.deadline = deadline
 		heap.Fix(&g.queue, w.index)

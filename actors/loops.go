@@ -14,7 +14,7 @@ import (
 // processor (see ADR 33 for the figures).
 type loops struct {
 	mu    sync.Mutex
-	queue []func()
+	queue []runner
 	// running counts the loops that do not sleep, started all of them.
 	running, started int
 	wake             chan struct{}
@@ -25,6 +25,13 @@ type loops struct {
 
 var _ actor.Dispatcher = (*loops)(nil)
 
+// runner is what a loop runs: a mailbox that has messages.
+type runner interface{ run() }
+
+type runFunc func()
+
+func (f runFunc) run() { f() }
+
 // crowd is how many mailboxes may wait for a loop before another one helps.
 const crowd = 96
 
@@ -33,9 +40,11 @@ func newLoops(after func()) *loops {
 }
 
 // Schedule implements actor.Dispatcher.
-func (l *loops) Schedule(run func()) {
+func (l *loops) Schedule(run func()) { l.schedule(runFunc(run)) }
+
+func (l *loops) schedule(r runner) {
 	l.mu.Lock()
-	l.queue = append(l.queue, run)
+	l.queue = append(l.queue, r)
 	l.callLocked()
 	l.mu.Unlock()
 }
@@ -59,7 +68,7 @@ func (l *loops) callLocked() {
 func (l *loops) Throughput() int { return 300 }
 
 func (l *loops) loop() {
-	var batch []func()
+	var batch []runner
 	for {
 		clear(batch)
 		l.mu.Lock()
@@ -77,15 +86,15 @@ func (l *loops) loop() {
 		}
 		batch = l.takeLocked(batch[:0])
 		l.mu.Unlock()
-		for _, run := range batch {
-			run()
+		for _, r := range batch {
+			r.run()
 		}
 		l.after()
 	}
 }
 
 // takeLocked takes what waits, or when other loops run as well their share.
-func (l *loops) takeLocked(batch []func()) []func() {
+func (l *loops) takeLocked(batch []runner) []runner {
 	n := (len(l.queue) + l.running - 1) / l.running
 	batch = append(batch, l.queue[:n]...)
 	rest := copy(l.queue, l.queue[n:])

@@ -20,11 +20,23 @@ type slimMailbox struct {
 	suspended bool
 	// first is a user message that found nobody waiting, queue what came after
 	// it; nil when there is none.
-	first      any
-	queue      *mailQueue
+	first any
+	queue *mailQueue
+	// receiver is nil for an actor that knows only the library's way.
+	receiver receiver
+	// loops is the dispatcher, if that is what it is.
+	loops      *loops
 	invoker    actor.MessageInvoker
 	dispatcher actor.Dispatcher
 	work       func() // run, made once
+}
+
+// receiver is an actor that takes messages of ours without the library's context.
+// What it does not know, and all that has to do with its beginning and its end,
+// comes with the context. Once it has stopped everything does, and is dropped
+// there.
+type receiver interface {
+	receive(message any) (known bool)
 }
 
 type mailQueue struct {
@@ -55,7 +67,11 @@ func (m *slimMailbox) post(message any, system bool) {
 	start := !m.running
 	m.running = true
 	m.mu.Unlock()
-	if start {
+	switch {
+	case !start:
+	case m.loops != nil:
+		m.loops.schedule(m)
+	default:
 		m.dispatcher.Schedule(m.work)
 	}
 }
@@ -72,7 +88,10 @@ func (m *slimMailbox) enqueue(message any, system bool) {
 }
 
 func (m *slimMailbox) RegisterHandlers(invoker actor.MessageInvoker, dispatcher actor.Dispatcher) {
-	m.invoker, m.dispatcher, m.work = invoker, dispatcher, m.run
+	m.invoker, m.dispatcher = invoker, dispatcher
+	if m.loops, _ = dispatcher.(*loops); m.loops == nil {
+		m.work = m.run
+	}
 }
 
 func (m *slimMailbox) Start() {}
@@ -108,7 +127,17 @@ func (m *slimMailbox) run() {
 // in which it found none.
 func (m *slimMailbox) take() (message any, system, ok bool) {
 	m.mu.Lock()
+	if m.queue == nil && !m.suspended {
+		message, m.first = m.first, nil
+		m.running = message != nil
+		m.mu.Unlock()
+		return message, false, message != nil
+	}
 	defer m.mu.Unlock()
+	return m.takeQueued()
+}
+
+func (m *slimMailbox) takeQueued() (message any, system, ok bool) {
 	q := m.queue
 	if q != nil && q.nextSystem < len(q.system) {
 		message, q.system[q.nextSystem] = q.system[q.nextSystem], nil
@@ -147,7 +176,9 @@ func (m *slimMailbox) invoke(message any, system bool) {
 		}
 	}()
 	if !system {
-		m.invoker.InvokeUserMessage(message)
+		if m.receiver == nil || !m.receiver.receive(message) {
+			m.invoker.InvokeUserMessage(message)
+		}
 		return
 	}
 	switch message.(type) {
@@ -159,6 +190,10 @@ func (m *slimMailbox) invoke(message any, system bool) {
 		m.invoker.InvokeSystemMessage(message)
 	}
 }
+
+// end leaves what comes for an actor that has stopped to the library. Only the
+// actor calls it.
+func (m *slimMailbox) end() { m.receiver = nil }
 
 func (m *slimMailbox) suspend(on bool) {
 	m.mu.Lock()

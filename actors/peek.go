@@ -64,7 +64,7 @@ func (f *Farm) Peek(id string) (s profile.State) {
 func (e *entry) peek(s *profile.State) {
 	switch h := e.newest.Load(); {
 	case h.busy != nil:
-		*s = h.busy.load().state
+		*s = e.state()
 	case h == nothing:
 		*s = profile.State{}
 	default:

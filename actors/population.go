@@ -24,10 +24,12 @@ func (p *population) of(registrar string) []atomic.Int64 {
 
 // move counts a profile out of one state and into another; "" is none.
 func (p *population) move(registrar, before, after string) {
-	if before == after {
-		return
+	if before != after {
+		shift(p.of(registrar), before, after)
 	}
-	counts := p.of(registrar)
+}
+
+func shift(counts []atomic.Int64, before, after string) {
 	if before != "" {
 		counts[statusIndex(before)].Add(-1)
 	}
@@ -56,11 +58,22 @@ func (f *Farm) Populated(registrar string) bool {
 	return false
 }
 
-// moved tells the observer of events, and counts. A profile that is declared for
-// another registrar leaves the one and comes to the other.
-func (f *Farm) moved(old, now *profile.State, started time.Time, events []*messages.ProfileEvent) {
-	from, to := old.Spec.Registrar, now.Spec.Registrar
-	before, after := old.Status(), now.Status()
+// standing is what moved must know of a state that was.
+type standing struct {
+	registrar, status string
+	bound             time.Time
+}
+
+func standingOf(s *profile.State) standing {
+	return standing{registrar: s.Spec.Registrar, status: s.Status(), bound: s.Binding.Until}
+}
+
+// moved tells the observer of events, and counts; r is the registrar of now. A
+// profile that is declared for another registrar leaves the one and comes to the
+// other.
+func (f *Farm) moved(r *registrar, old standing, now *profile.State, started time.Time, events []*messages.ProfileEvent) {
+	from, to := old.registrar, now.Spec.Registrar
+	before, after := old.status, now.Status()
 	if to == "" { // it is forgotten
 		to = from
 	}
@@ -69,6 +82,12 @@ func (f *Farm) moved(old, now *profile.State, started time.Time, events []*messa
 		f.observer.ProfileEvents(from, before, "", started, nil)
 		before = ""
 	}
-	f.population.move(to, before, after)
+	switch {
+	case before == after:
+	case r.config.Name == to && r.population != nil:
+		shift(r.population, before, after)
+	default:
+		f.population.move(to, before, after)
+	}
 	f.observer.ProfileEvents(to, before, after, started, events)
 }

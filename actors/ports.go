@@ -135,6 +135,4 @@ type Observer interface {
 	// RefreshMargin reports how long before its end a binding was refreshed;
 	// negative when it was late.
 	RefreshMargin(registrar string, margin time.Duration)
-	// Registrar reports the state of a registrar's gate.
-	Registrar(name string, waiting, inFlight int, open bool)
 }

@@ -18,19 +18,26 @@ import (
 // effects; these steps are never reordered. While an append is out, other
 // messages wait. It blocks on nothing, because it shares its goroutine.
 type profileActor struct {
+	mailbox slimMailbox
+
 	farm *Farm
 	self *actor.PID
 	// appended gives the outcome of an append to the actor's mailbox.
 	appended func(error)
-	// spare is a request that is not out, to be used again.
-	spare *sending
+	// spare is a request that is not out, to be used again, and so is consulted a
+	// question to the DigestActor.
+	spare     *sending
+	consulted *consultation
+	offered   profile.CredentialsOffered
+	// at is when the message in hand came.
+	at time.Time
+	home
 	// dead is true once it panicked, and the crew's.
 	dead bool
 
-	// decider is the memory of decision, which policy is for.
+	// decider is the memory of decision.
 	decider  profile.Decider
 	decision *profile.Decision
-	policy   profile.Policy
 	// writing is true while an append is out; decided and failure are since when,
 	// and how it ended. stash is what came meanwhile.
 	writing bool
@@ -38,14 +45,17 @@ type profileActor struct {
 	failure error
 	stash   []any
 
+	busy
 	term
 }
 
 // term is what the actor knows while it has a profile.
 type term struct {
-	*busy
-	id     string
-	stream string
+	// current is busy.number, which is 0 while it has none: then busy belongs to the
+	// shards. What comes for another number is too late.
+	current uint64
+	id      string
+	stream  string
 	// reloading: the state is yet to be read from the journal.
 	reloading bool
 	handled   uint64
@@ -61,7 +71,7 @@ type term struct {
 	// paused is true while others use the slot, because an xSP is asked.
 	paused bool
 	// asked is the question that is out; its verdict is taken once.
-	asked *question
+	asked question
 	// mutations and proofs are the answer for the open attempt, in memory
 	// only.
 	mutations []*messages.HeaderMutation
@@ -73,16 +83,12 @@ type term struct {
 	dropped messages.Reason
 }
 
-// Messages to the actor of a profile; busy is the profile itself.
+// Messages to the actor of a profile, besides its orders, busy, which is the
+// profile itself, and what comes back: sending, consultation and verdict.
 type (
-	// sendNow is the gate's permission to send the paced request of an attempt.
-	sendNow struct {
-		busy    *busy
-		attempt uint64
-	}
 	// observed is a command of the actor's own.
 	observed struct {
-		busy    *busy
+		number  uint64
 		command profile.Command
 	}
 	// durable: the append that was out is not any more.
@@ -91,65 +97,76 @@ type (
 
 func newProfileActor(f *Farm) *profileActor {
 	a := &profileActor{farm: f}
+	a.actor, a.held.busy = a, &a.busy
 	a.appended = func(err error) {
 		a.failure = err
-		f.root.Send(a.self, &durable{})
+		a.tell(&durable{})
 	}
 	return a
 }
 
+// tell gives the actor a message of ours.
+func (a *profileActor) tell(message any) { a.mailbox.PostUserMessage(message) }
+
+// Receive learns that the actor ends.
 func (a *profileActor) Receive(ctx actor.Context) {
-	defer a.answerOnPanic()
-	switch m := ctx.Message().(type) {
+	switch ctx.Message().(type) {
 	case *actor.Stopping:
 		a.failOrders(ErrStopping)
-		return
+	case *actor.Stopped:
+		a.mailbox.end()
+	}
+}
+
+func (a *profileActor) receive(message any) bool {
+	defer a.answerOnPanic()
+	switch m := message.(type) {
 	case *durable:
-		a.writing = false
-		a.resume(ctx)
-	case *busy, *order, *sending, *sendNow, *observed, *verdict:
+		a.at, a.writing = time.Now(), false
+		a.resume()
+	case *busy, *order, *sending, *observed, *consultation, *verdict:
 		if a.writing {
 			a.stash = append(a.stash, m)
-			return
+			return true
 		}
-		a.take(ctx, m)
+		a.at = time.Now()
+		a.take(m)
 	default:
-		return
+		return false
 	}
-	a.settle(ctx)
+	a.settle()
+	return true
 }
 
 // take begins with a message.
-func (a *profileActor) take(ctx actor.Context, m any) {
+func (a *profileActor) take(m any) {
 	switch m := m.(type) {
 	case *busy:
-		a.begin(m)
+		a.begin()
 		if m.reload {
 			a.reload()
 			return
 		}
-		a.obey(ctx, m.first)
+		a.obey(m.first)
 	case *order:
-		a.obey(ctx, m)
+		a.obey(m)
 	case *sending:
-		a.reported(ctx, m)
-	case *sendNow:
-		if m.busy == a.busy && a.state().Attempt.Open && a.state().Attempt.Number == m.attempt {
-			a.send()
-		}
+		a.returned(m)
 	case *observed:
-		if m.busy == a.busy {
-			a.handle(ctx, m.command)
+		if m.number == a.current {
+			a.handle(m.command)
 		}
+	case *consultation:
+		a.told(m)
 	case *verdict:
-		a.judged(ctx, m)
+		a.judged(m)
 	}
 }
 
 // settle goes on with what is there to do until an append is out, or nothing is
 // left and the profile goes back to its shard.
-func (a *profileActor) settle(ctx actor.Context) {
-	for !a.writing && a.busy != nil {
+func (a *profileActor) settle() {
+	for !a.writing && a.current != 0 {
 		a.answerOrder()
 		open := a.state().Attempt.Open
 		if !open {
@@ -158,32 +175,50 @@ func (a *profileActor) settle(ctx actor.Context) {
 		if len(a.stash) > 0 {
 			m := a.stash[0]
 			a.stash = slices.Delete(a.stash, 0, 1)
-			a.take(ctx, m)
+			a.take(m)
 			continue
 		}
 		if !open && a.leave(a.handled) {
-			b := a.busy
 			a.term = term{}
-			a.farm.root.Send(b.shard, b)
+			a.shard.tell(&a.busy)
 		}
 		return
 	}
 }
 
-func (a *profileActor) begin(b *busy) {
-	a.term = term{busy: b, id: b.entry.id, stream: stream(b.entry.id)}
+func (a *profileActor) begin() {
+	id := a.entry.id
+	a.term = term{current: a.number, id: id, stream: stream(id)}
 }
 
 // state is the newest durable state. Only the actor writes it, so it may read it
 // as it likes.
 func (a *profileActor) state() *profile.State { return &a.now.state }
 
+// home is the registrar that was looked up last.
+type home struct {
+	known *map[string]*registrar
+	last  *registrar
+}
+
+// registrar is that of a name, or without any an empty one.
+func (a *profileActor) registrar(name string) *registrar {
+	known := a.farm.registrars.Load()
+	if a.known != known || a.last.config.Name != name {
+		a.known, a.last = known, &unknownRegistrar
+		if r, ok := (*known)[name]; ok {
+			a.last = r
+		}
+	}
+	return a.last
+}
+
 // obey carries out an order.
-func (a *profileActor) obey(ctx actor.Context, o *order) {
+func (a *profileActor) obey(o *order) {
 	a.order, a.dropped = o, ""
 	a.handled++
 	if _, ok := o.command.(profile.SlotGranted); ok {
-		a.slot, a.slotSpent, a.started = true, false, time.Now()
+		a.slot, a.slotSpent, a.started = true, false, a.at
 		a.gate = a.state().Spec.Registrar
 	}
 	if o.contacts != nil && a.fetched != nil {
@@ -192,7 +227,7 @@ func (a *profileActor) obey(ctx actor.Context, o *order) {
 		a.order = nil
 		return
 	}
-	a.dropped = a.handle(ctx, o.command)
+	a.dropped = a.handle(o.command)
 }
 
 // answerOrder tells what became of the order in hand.
@@ -224,7 +259,7 @@ func (a *profileActor) note(o *messages.SIPOutcome) {
 	if r := o.Response; r != nil {
 		a.heard, a.dark = true, false
 		if len(a.state().Attempt.Targets) == 0 { // else it went where a 3xx led
-			a.farm.targets.note(a.gate, r.Source)
+			a.registrar(a.gate).targets.note(r.Source)
 		}
 		if r.Status == 503 && r.RetryAfter > 0 {
 			a.retryAfter = min(r.RetryAfter, maxRetryAfter)
@@ -242,7 +277,7 @@ const maxRetryAfter = time.Hour
 // chainEnded gives the slot back and forgets what belonged to the chain.
 func (a *profileActor) chainEnded() {
 	if a.slot || a.heard || a.dark {
-		a.farm.turnstile(a.gate).release(a.id, a.heard, a.dark, a.retryAfter)
+		a.registrar(a.gate).turnstile.release(a.id, a.heard, a.dark, a.retryAfter)
 	}
 	a.slot, a.heard, a.dark, a.retryAfter, a.paused = false, false, false, 0, false
 	a.dropQuestion()
@@ -273,7 +308,7 @@ func (a *profileActor) failOrders(err error) {
 	if a.fetched != nil {
 		a.fetched(nil, err)
 	}
-	if a.busy != nil {
+	if a.current != 0 {
 		a.failAll(err)
 	}
 	a.order, a.fetched, a.stash = nil, nil, nil

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"github.com/sipmuster/muster/actors/profile"
 	"github.com/sipmuster/muster/messages"
 )
@@ -17,25 +15,24 @@ import (
 // How a profile's actor decides, and records what it decided.
 
 // handle is the loop's body, up to the append.
-func (a *profileActor) handle(ctx actor.Context, command profile.Command) messages.Reason {
+func (a *profileActor) handle(command profile.Command) messages.Reason {
 	if a.writing { // an effect of the decision before has begun to record
-		a.stash = slices.Insert(a.stash, 0, any(&observed{busy: a.busy, command: command}))
+		a.stash = slices.Insert(a.stash, 0, any(&observed{number: a.current, command: command}))
 		return ""
 	}
 	state := a.state()
-	a.decided = time.Now()
-	a.policy = a.farm.policy(state.Spec.Registrar)
-	in := profile.Input{Now: a.decided.UTC().Truncate(0), Jitter: rand.Float64(), Command: command}
+	a.decided = a.at
+	in := profile.Input{Now: a.at.UTC().Truncate(0), Jitter: rand.Float64(), Command: command}
 	if state.CallID == "" || needsToken(state, command) {
 		in.Token = a.farm.token()
 	}
-	a.decision = a.decider.Decide(&a.policy, state, &in)
+	a.decision = a.decider.Decide(&a.registrar(state.Spec.Registrar).policy, state, &in)
 	dropped := a.decision.Dropped
 	if dropped != "" {
 		a.farm.observer.Dropped(dropped)
 	}
 	if len(a.decision.Events) == 0 {
-		a.performAll(ctx)
+		a.performAll()
 		return dropped
 	}
 	a.writing = true
@@ -45,9 +42,9 @@ func (a *profileActor) handle(ctx actor.Context, command profile.Command) messag
 
 // performAll carries out the effects of the decision. One of them may lead to
 // the next decision.
-func (a *profileActor) performAll(ctx actor.Context) {
+func (a *profileActor) performAll() {
 	for _, e := range a.decision.Effects {
-		a.perform(ctx, e)
+		a.perform(e)
 	}
 }
 
@@ -62,7 +59,7 @@ func needsToken(s *profile.State, command profile.Command) bool {
 
 // recorded makes durable events part of the state. An append that failed leaves
 // the outcome unknown, so the actor fails too and its successor reads the journal.
-func (a *profileActor) recorded(ctx actor.Context) {
+func (a *profileActor) recorded() {
 	if a.failure != nil {
 		panic(fmt.Errorf("append: %w", a.failure))
 	}
@@ -72,15 +69,14 @@ func (a *profileActor) recorded(ctx actor.Context) {
 			a.mutations, a.proofs = nil, nil // an answer is for one request (S-22)
 		}
 	}
-	old, state := *a.state(), a.state()
-	a.keep(&a.decision.State, a.now.version+uint64(len(events)))
-	a.farm.contacts.changed(a.entry, &old, state)
+	old, state := standingOf(a.state()), a.state()
+	a.replace(&a.decision.State, a.now.version+uint64(len(events)))
 	o := a.farm.observer
-	o.Appended(time.Since(at))
-	a.farm.moved(&old, state, a.started, events)
+	o.Appended(a.at.Sub(at))
 	registrar := state.Spec.Registrar
+	a.farm.moved(a.registrar(registrar), old, state, a.started, events)
 	for _, e := range events {
-		if bound := old.Binding.Until; !bound.IsZero() {
+		if bound := old.bound; !bound.IsZero() {
 			if e.GetBindingGranted() != nil {
 				o.RefreshMargin(registrar, bound.Sub(at))
 			}
@@ -96,7 +92,18 @@ func (a *profileActor) recorded(ctx actor.Context) {
 	if a.farm.changes.watched() {
 		a.farm.changes.profile(a.id, *state, a.now.version, at, events)
 	}
-	a.performAll(ctx)
+	a.performAll()
+}
+
+// replace makes a state the newest.
+func (a *profileActor) replace(state *profile.State, version uint64) {
+	if !a.farm.contacts.affected(a.state(), state) {
+		a.keep(state, version)
+		return
+	}
+	old := *a.state()
+	a.keep(state, version)
+	a.farm.contacts.changed(a.entry, &old, state)
 }
 
 // logEvent writes changes of the binding at Info, retries at Warn, and what
@@ -122,13 +129,13 @@ func (a *profileActor) logEvent(e *messages.ProfileEvent) {
 // first, so that nothing is read too early.
 func (a *profileActor) reload() {
 	a.reloading, a.writing = true, true
-	a.farm.journal.AppendThen(a.stream, 0, time.Now(), nil, a.appended)
+	a.farm.journal.AppendThen(a.stream, 0, a.at, nil, a.appended)
 }
 
 // resume goes on after an append.
-func (a *profileActor) resume(ctx actor.Context) {
+func (a *profileActor) resume() {
 	if !a.reloading {
-		a.recorded(ctx)
+		a.recorded()
 		return
 	}
 	a.reloading = false
@@ -136,12 +143,12 @@ func (a *profileActor) resume(ctx actor.Context) {
 	if err != nil {
 		panic(fmt.Errorf("load profile: %w", err))
 	}
-	old := *a.state()
-	a.keep(&state, version)
-	a.farm.contacts.changed(a.entry, &old, &state)
-	a.farm.moved(&old, &state, time.Time{}, nil) // the failed append may have been kept
+	a.at = time.Now() // reading took its time
+	old := standingOf(a.state())
+	a.replace(&state, version)
+	a.farm.moved(a.registrar(state.Spec.Registrar), old, &state, time.Time{}, nil) // the failed append may have been kept
 	a.stash = slices.Insert(a.stash, 0, any(a.first))
-	a.handle(ctx, profile.Recovered{})
+	a.handle(profile.Recovered{})
 }
 
 func stream(id string) string { return "p/" + id }

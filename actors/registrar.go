@@ -4,8 +4,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"github.com/asynkron/protoactor-go/actor"
 )
 
 // turnstile is the gate of one target, which all its profiles and calls share.
@@ -22,13 +20,6 @@ type turnstile struct {
 	// armed is what the timer is set to; zero when it is not set.
 	armed time.Time
 	ended bool
-	shown gateShown
-}
-
-// gateShown is what the observer knows of a gate.
-type gateShown struct {
-	waiting, inFlight int
-	open              bool
 }
 
 type gateView struct {
@@ -36,6 +27,7 @@ type gateView struct {
 	paused                int // open attempts that wait for an xSP
 	calls, unheard        int // calls that wait, and those that wait for a first word
 	state                 string
+	open                  bool // its breaker lets requests pass
 	lastHeard, retryUntil time.Time
 }
 
@@ -66,7 +58,7 @@ func (r *turnstile) pass(do func(g *gate, now time.Time)) {
 
 // want: the profile is due; again with another deadline moves it. Either it is let
 // through at once, or its shard is sent word later.
-func (r *turnstile) want(id string, shard *actor.PID, deadline time.Time) (granted bool) {
+func (r *turnstile) want(id string, shard *shardActor, deadline time.Time) (granted bool) {
 	r.pass(func(g *gate, now time.Time) {
 		if granted = g.enter(now, id); !granted {
 			g.want(id, shard, deadline)
@@ -160,14 +152,9 @@ func (r *turnstile) pump(now time.Time) {
 		case run != nil:
 			run()
 		case fresh != nil:
-			r.farm.root.Send(fresh.shard, fresh)
+			fresh.shard.tell(fresh)
 		default:
 			r.wakeAt(now, wake)
-			shown := gateShown{len(r.gate.queue), len(r.gate.slots), !r.gate.down || now.Before(r.gate.retryUntil)}
-			if shown != r.shown {
-				r.farm.observer.Registrar(r.name, shown.waiting, shown.inFlight, shown.open)
-				r.shown = shown
-			}
 			return
 		}
 	}
@@ -206,7 +193,17 @@ func (r *turnstile) view() gateView {
 	defer r.mu.Unlock()
 	return gateView{
 		waiting: len(r.gate.queue), inFlight: len(r.gate.slots), paused: len(r.gate.paused), state: r.gate.state(now),
+		open:  !r.gate.down || now.Before(r.gate.retryUntil),
 		calls: len(r.gate.calls), unheard: len(r.gate.out),
 		lastHeard: r.gate.lastHeard, retryUntil: r.gate.retryUntil,
 	}
+}
+
+// TellGates tells the state of each registrar's gate: how many profiles wait, how
+// many attempts are open, and whether its breaker lets requests pass.
+func (f *Farm) TellGates(tell func(name string, waiting, inFlight int, open bool)) {
+	f.eachGate(func(name string, r *registrar) {
+		v := r.turnstile.view()
+		tell(name, v.waiting, v.inFlight, v.open)
+	})
 }

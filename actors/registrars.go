@@ -1,14 +1,23 @@
 package actors
 
 import (
+	"maps"
+	"sync/atomic"
+	"time"
+
 	"github.com/sipmuster/muster/actors/profile"
 )
 
 // registrar is one target with what is derived from its configuration.
 type registrar struct {
 	config    Registrar
-	policy    profile.Policy
+	policy    profile.Policy // with the limits of the xSPs
 	turnstile *turnstile
+	// population is its share of the farm's, targets where it is. The DigestActor's
+	// tally is there once it was asked.
+	population []atomic.Int64
+	targets    *targetSet
+	digests    atomic.Pointer[tally]
 	// requestURI is that of its REGISTERs, route their Route.
 	requestURI string
 	route      []string
@@ -25,8 +34,13 @@ func (f *Farm) setRegistrars(rs []Registrar) {
 	defer f.changing.Unlock()
 	old := *f.registrars.Load()
 	next := make(map[string]*registrar, len(rs))
+	limits := f.xsps.Load().limits
 	for _, config := range rs {
-		r := &registrar{config: config, policy: policyOf(config), requestURI: requestURI(config.URI)}
+		r := &registrar{
+			config: config, policy: policyOf(config), requestURI: requestURI(config.URI),
+			population: f.population.of(config.Name), targets: f.targets.set(config.Name),
+		}
+		r.policy.AnswerLimits = limits
 		if config.OutboundProxy != "" {
 			r.route = []string{config.OutboundProxy}
 		}
@@ -51,6 +65,25 @@ func (f *Farm) setRegistrars(rs []Registrar) {
 			f.targets.forget(name)
 		}
 	}
+}
+
+// setLimits tells the registrars how long each xSP may take. It needs
+// Farm.changing.
+func (f *Farm) setLimits(limits map[string]time.Duration) {
+	next := maps.Clone(*f.registrars.Load())
+	for name, r := range next {
+		next[name] = r.limited(limits)
+	}
+	f.registrars.Store(&next)
+}
+
+func (r *registrar) limited(limits map[string]time.Duration) *registrar {
+	n := &registrar{
+		config: r.config, policy: r.policy, turnstile: r.turnstile, population: r.population, targets: r.targets,
+		requestURI: r.requestURI, route: r.route, retransmitted: r.retransmitted,
+	}
+	n.policy.AnswerLimits = limits
+	return n
 }
 
 // Configured returns the targets.
@@ -85,13 +118,6 @@ func (f *Farm) registrar(name string) (*registrar, bool) {
 }
 
 var unknownRegistrar registrar
-
-func (f *Farm) policy(name string) profile.Policy {
-	r, _ := f.registrar(name)
-	policy := r.policy
-	policy.AnswerLimits = f.xsps.Load().limits
-	return policy
-}
 
 // turnstile is that of a registrar, nil when there is no such registrar.
 func (f *Farm) turnstile(name string) *turnstile {

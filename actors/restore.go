@@ -167,7 +167,7 @@ func (r *restorer) profileEvent(s *shardActor, id string, env *messages.Envelope
 	before := e.state()
 	state, known := applyToProfile(before, env)
 	if !known {
-		r.park(&e.occupied().crashes, env)
+		r.park(e.failures(), env)
 		return
 	}
 	e.pack(&versioned{state: state, version: env.GetVersion()})

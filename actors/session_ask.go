@@ -44,7 +44,7 @@ func (a *sessionActor) ask(ctx actor.Context, e session.AskCredentials) {
 		}})
 		return
 	}
-	asked := &question{ref: a.farm.reference(e.Handler), attempt: e.Attempt, handler: e.Handler, asked: time.Now()}
+	asked := &question{ref: a.farm.token(), attempt: e.Attempt, handler: e.Handler, asked: time.Now()}
 	a.questions[asked.ref] = asked
 	q, _ := a.addressed(r)
 	body, _ := a.bodyOf(r)

@@ -43,9 +43,14 @@ func contactKeys(id string, spec profile.Spec) []string {
 	return keys
 }
 
+// affected tells whether a change of a profile is one for the index.
+func (x *contactIndex) affected(before, after *profile.State) bool {
+	return x.on.Load() && (before.Exists() != after.Exists() || before.Spec != after.Spec)
+}
+
 // changed follows a profile from one declaration to the next.
 func (x *contactIndex) changed(e *entry, before, after *profile.State) {
-	if !x.on.Load() || before.Exists() == after.Exists() && before.Spec == after.Spec {
+	if !x.affected(before, after) {
 		return
 	}
 	var old, now []string

@@ -96,6 +96,9 @@ func (a *sessionActor) sendInTurn(attempt uint64) {
 	}
 }
 
+// sendNow is the gate's permission to send the paced request of an attempt.
+type sendNow struct{ attempt uint64 }
+
 // sendUnsent: the gate lets a request through that waited for it.
 func (a *sessionActor) sendUnsent(attempt uint64) {
 	if r, open := a.state.Request(attempt); open && a.memory.unsent[attempt] {

@@ -25,25 +25,36 @@ type targetSet struct {
 // cluster behind one name has that many.
 const maxTargets = 32
 
-// note remembers that a request to a registrar was answered from an address.
-func (t *targetSets) note(registrar, source string) {
-	if source == "" || registrar == "" {
-		return
-	}
+// set is that of a registrar. It stays the same.
+func (t *targetSets) set(registrar string) *targetSet {
 	found, ok := t.all.Load(registrar)
 	if !ok {
 		found, _ = t.all.LoadOrStore(registrar, &targetSet{})
 	}
-	set := found.(*targetSet)
-	source = strings.ToLower(source)
-	if slices.Contains(set.list(), source) {
+	return found.(*targetSet)
+}
+
+// note remembers that a request to a registrar was answered from an address.
+func (t *targetSets) note(registrar, source string) {
+	if registrar != "" {
+		t.set(registrar).note(source)
+	}
+}
+
+// note does nothing without a registrar.
+func (s *targetSet) note(source string) {
+	if s == nil || source == "" {
 		return
 	}
-	set.changing.Lock()
-	defer set.changing.Unlock()
-	if before := set.list(); !slices.Contains(before, source) {
+	source = strings.ToLower(source)
+	if slices.Contains(s.list(), source) {
+		return
+	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if before := s.list(); !slices.Contains(before, source) {
 		next := append([]string{source}, before[:min(len(before), maxTargets-1)]...)
-		set.learned.Store(&next)
+		s.learned.Store(&next)
 	}
 }
 
@@ -55,7 +66,7 @@ func (s *targetSet) list() []string {
 }
 
 // forget drops what was learned of a registrar that is somewhere else now.
-func (t *targetSets) forget(registrar string) { t.all.Delete(registrar) }
+func (t *targetSets) forget(registrar string) { t.set(registrar).learned.Store(nil) }
 
 // of lists a registrar's addresses.
 func (t *targetSets) of(r Registrar) []string {

@@ -18,6 +18,8 @@ import (
 // actor to itself, until it has nothing left to do and the actor is free for
 // another.
 type shardActor struct {
+	mailbox slimMailbox
+
 	farm   *Farm
 	number int
 	self   *actor.PID
@@ -80,24 +82,37 @@ func newShard(f *Farm, number int) *shardActor {
 	}
 }
 
+// tell gives the shard a message of ours.
+func (s *shardActor) tell(message any) { s.mailbox.PostUserMessage(message) }
+
+func (s *shardActor) receive(message any) bool {
+	switch m := message.(type) {
+	case *want:
+		s.granted(m.id)
+	case *busy:
+		s.returned(m)
+	case *order:
+		s.deliver(m)
+	case *failed:
+		s.failed(m.busy, m.reason)
+	case *shardTick:
+		s.wake(time.Now())
+	default:
+		return false
+	}
+	return true
+}
+
 func (s *shardActor) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		s.start(ctx)
-	case *order:
-		s.deliver(ctx, m)
+	case *actor.Stopped:
+		s.mailbox.end()
 	case *declareBatch:
-		s.declare(ctx, m)
-	case *busy:
-		s.returned(ctx, m)
-	case *failed:
-		s.failed(m.busy, m.reason)
-	case *want:
-		s.granted(ctx, m.id)
+		s.declare(m)
 	case *actor.Terminated:
 		s.terminated(m.Who)
-	case *shardTick:
-		s.wake(ctx, time.Now())
 	case *shardSweep:
 		s.sweep(ctx, time.Now())
 	case *visit:
@@ -124,15 +139,15 @@ func (s *shardActor) start(ctx actor.Context) {
 		s.setTimer()
 	}
 	for e := range attend {
-		if e.running() != nil {
+		if e.running() {
 			continue // this is a restart
 		}
 		v := e.load()
 		if v.state.Attempt.Open {
-			s.give(ctx, e, recoveredOrder, nil)
+			s.give(e, recoveredOrder, nil)
 			continue
 		}
-		s.arm(ctx, e, &v, now)
+		s.arm(e, &v, now)
 	}
 	s.restored, s.overdue = false, nil
 	s.startSessions(ctx)
@@ -140,7 +155,7 @@ func (s *shardActor) start(ctx actor.Context) {
 	s.farm.after(time.Duration(rand.Int64N(int64(watchEvery))), func() { s.farm.root.Send(s.self, &shardSweep{}) })
 }
 
-func (s *shardActor) deliver(ctx actor.Context, o *order) {
+func (s *shardActor) deliver(o *order) {
 	e, ok := s.entries[o.id]
 	if !ok {
 		if _, declares := o.command.(profile.Declare); !declares {
@@ -160,9 +175,9 @@ func (s *shardActor) deliver(ctx actor.Context, o *order) {
 	}
 	if e.parked() {
 		// An operator's command is what a parked profile waits for.
-		e.busy.crashes = crashes{}
+		e.crashes = nil
 	}
-	s.give(ctx, e, o, nil)
+	s.give(e, o, nil)
 }
 
 // The orders of the shard itself are the same for every profile.
@@ -188,10 +203,10 @@ func (o *order) fail(err error) {
 // give hands an order to the profile's actor, and the profile to an actor if
 // none has it. v is the newest state of a profile that is idle, nil when it is
 // not at hand.
-func (s *shardActor) give(ctx actor.Context, e *entry, o *order, v *versioned) {
-	if !s.add(ctx, e, o) {
+func (s *shardActor) give(e *entry, o *order, v *versioned) {
+	if !s.add(e, o) {
 		a := s.farm.crew.take()
-		ctx.Send(a.self, e.engage(s.self, a, o, v))
+		a.tell(e.engage(s, a, o, v))
 	}
 	// The actor guards its own deadlines while it runs; this one is for the
 	// case that it cannot.
@@ -199,18 +214,18 @@ func (s *shardActor) give(ctx actor.Context, e *entry, o *order, v *versioned) {
 }
 
 // add gives a busy profile one more order.
-func (s *shardActor) add(ctx actor.Context, e *entry, o *order) bool {
+func (s *shardActor) add(e *entry, o *order) bool {
 	b := e.busy
 	if b == nil {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.child == nil {
+	if !b.given {
 		return false
 	}
 	b.take(o)
-	ctx.Send(b.child, o)
+	b.actor.tell(o)
 	return true
 }
 
@@ -219,34 +234,33 @@ func (s *shardActor) add(ctx actor.Context, e *entry, o *order) bool {
 const childLimit = 125 * time.Second
 
 // returned: an actor has nothing left to do for its profile.
-func (s *shardActor) returned(ctx actor.Context, b *busy) {
-	s.farm.crew.put(b.actor)
+func (s *shardActor) returned(b *busy) {
 	if b.entry.busy == b { // else another one has the profile again
-		s.passivate(ctx, b)
+		s.passivate(b)
 	}
+	s.farm.crew.put(b.actor) // last: it may be given another profile at once
 }
 
 // granted: the gate lets the profile through.
-func (s *shardActor) granted(ctx actor.Context, id string) {
+func (s *shardActor) granted(id string) {
 	e, ok := s.entries[id]
 	if !ok {
 		return
 	}
 	e.waiting = false
-	s.give(ctx, e, slotOrder, nil)
+	s.give(e, slotOrder, nil)
 }
 
 // passivate makes a profile idle that no actor has any more.
-func (s *shardActor) passivate(ctx actor.Context, b *busy) {
+func (s *shardActor) passivate(b *busy) {
 	e, v := b.entry, &b.now
-	b.crashes.calm(v.version)
 	e.pack(v)
-	e.rest()
+	e.rest(v.version)
 	if !v.state.Exists() && v.state.Source != "file" {
 		s.forget(e, &v.state)
 		return
 	}
-	s.arm(ctx, e, v, time.Now())
+	s.arm(e, v, time.Now())
 }
 
 // forget drops what has no declaration any more.
@@ -263,15 +277,15 @@ func (s *shardActor) forget(e *entry, state *profile.State) {
 
 // arm derives from the state of an idle profile what it waits for: its
 // registrar's gate, a time, or nothing. What is due, and may go at once, goes.
-func (s *shardActor) arm(ctx actor.Context, e *entry, v *versioned, now time.Time) {
+func (s *shardActor) arm(e *entry, v *versioned, now time.Time) {
 	state := &v.state
 	_, due, ok := state.Due()
 	switch {
 	case ok && !due.After(now):
 		gate := s.farm.turnstile(state.Spec.Registrar)
-		if gate.want(e.id, s.self, deadline(state, now)) {
+		if gate.want(e.id, s, deadline(state, now)) {
 			e.waiting = false
-			s.give(ctx, e, slotOrder, v)
+			s.give(e, slotOrder, v)
 			return
 		}
 		e.waiting = gate != nil
@@ -306,28 +320,28 @@ func deadline(state *profile.State, now time.Time) time.Time {
 }
 
 // wake attends to every profile whose time has come.
-func (s *shardActor) wake(ctx actor.Context, now time.Time) {
+func (s *shardActor) wake(now time.Time) {
 	for len(s.wakes) > 0 && s.wakes[0].wakeAt <= now.UnixNano() {
 		e := s.wakes[0]
 		s.clearWake(e)
 		if e.parked() {
 			continue
 		}
-		if e.running() == nil && !e.reload {
+		if !e.running() && !e.reload {
 			v := e.load()
 			if lapse := v.state.LapseAt(); lapse.IsZero() || lapse.After(now) {
-				s.arm(ctx, e, &v, now)
+				s.arm(e, &v, now)
 				continue
 			}
 		}
-		s.give(ctx, e, timerOrder, nil)
+		s.give(e, timerOrder, nil)
 	}
 	s.setTimer()
 }
 
 // declare handles a batch. What would change nothing is seen here, without
 // waking anybody: a reload of a million rows costs a comparison each.
-func (s *shardActor) declare(ctx actor.Context, m *declareBatch) {
+func (s *shardActor) declare(m *declareBatch) {
 	var decider profile.Decider
 	for _, d := range m.declarations {
 		state := profile.State{}
@@ -339,7 +353,7 @@ func (s *shardActor) declare(ctx actor.Context, m *declareBatch) {
 			m.done(d.index, result, nil)
 			continue
 		}
-		s.deliver(ctx, &order{id: d.id, command: d.command, done: func(_ versioned, err error) {
+		s.deliver(&order{id: d.id, command: d.command, done: func(_ versioned, err error) {
 			m.done(d.index, result, err)
 		}})
 	}
@@ -372,7 +386,7 @@ func (s *shardActor) sweep(ctx actor.Context, now time.Time) {
 	overdue := s.sweepSessions(ctx, now)
 	for _, e := range s.entries {
 		late := now.Add(-overdueAfter)
-		if e.running() != nil || e.waiting || e.parked() || e.index >= 0 && e.wakeAt >= late.UnixNano() {
+		if e.running() || e.waiting || e.parked() || e.index >= 0 && e.wakeAt >= late.UnixNano() {
 			continue
 		}
 		v := e.load()
@@ -386,7 +400,7 @@ func (s *shardActor) sweep(ctx actor.Context, now time.Time) {
 		if at.Before(late) {
 			overdue++
 		}
-		s.arm(ctx, e, &v, now)
+		s.arm(e, &v, now)
 	}
 	s.farm.observer.Overdue(s.number, overdue)
 	s.farm.after(watchEvery, func() { s.farm.root.Send(s.self, &shardSweep{}) })

@@ -68,11 +68,11 @@ var errFailed = errors.New("profile failed")
 func (s *shardActor) failed(b *busy, reason any) {
 	e := b.entry
 	b.mu.Lock()
-	b.child = nil
+	b.given = false
 	b.mu.Unlock()
 	e.reload = true
 	b.failAll(errFailed) // what was given to it after it panicked
-	v, crashes := e.load(), &b.crashes
+	v, crashes := e.load(), e.failures()
 	crashes.version = v.version
 	wait := crashes.failed(reason)
 	s.farm.observer.ActorRestarted(crashes.parked)

@@ -486,7 +486,6 @@ func (o *fakeObserver) ProfileRestored(string, string)                          
 func (o *fakeObserver) Appended(time.Duration)                                                    {}
 func (o *fakeObserver) Dropped(messages.Reason)                                                   {}
 func (o *fakeObserver) RefreshMargin(string, time.Duration)                                       {}
-func (o *fakeObserver) Registrar(string, int, int, bool)                                          {}
 
 func (o *fakeObserver) ChallengeAnswered(handler, outcome string, _ time.Duration) {
 	o.mu.Lock()

@@ -112,6 +112,7 @@ func (f *Farm) SetXSPs(xs []XSP) error {
 	}
 	next.names = slices.Sorted(maps.Keys(next.pids))
 	f.xsps.Store(next)
+	f.setLimits(next.limits)
 	for name, pid := range old.pids {
 		if next.pids[name] == nil {
 			f.root.Stop(pid)
@@ -191,6 +192,19 @@ func (t *tallies) of(registrar, handler string) *tally {
 	}
 	found, _ := t.all.LoadOrStore(key, &tally{})
 	return found.(*tally)
+}
+
+// digested is the tally of the DigestActor for a registrar.
+func (f *Farm) digested(name string, r *registrar) *tally {
+	if t := r.digests.Load(); t != nil {
+		return t
+	}
+	t := f.tallies.of(name, messages.DigestHandler)
+	if r.config.Name != name {
+		return t // it is not configured
+	}
+	r.digests.Store(t)
+	return t
 }
 
 // view is what each handler did for a registrar.
