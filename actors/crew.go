@@ -53,11 +53,11 @@ func (c *crew) take() *profileActor {
 	return a
 }
 
-// put takes back an actor whose profile has nothing left to do, and is idle.
+// put takes back an actor once its profile is packed, or with another.
 func (c *crew) put(a *profileActor) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if a.dead {
+	if a.dead.Load() {
 		return
 	}
 	if len(c.idle) < maxIdle {
@@ -77,7 +77,7 @@ func (c *crew) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, 
 	a := c.all[child.Id]
 	delete(c.all, child.Id)
 	if a != nil {
-		a.dead = true
+		a.dead.Store(true)
 		c.idle = slices.DeleteFunc(c.idle, func(idle *profileActor) bool { return idle == a })
 	}
 	c.mu.Unlock()

@@ -186,11 +186,44 @@ func TestWhoWaitsForAFailedActor(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.wantStates(map[string]int{StateRegistered: 1})
 		for _, a := range w.farm.crew.idle {
-			if a.dead {
+			if a.dead.Load() {
 				t.Error("an actor that failed is free for the next profile")
 			}
 		}
 		w.registrar.check()
+		w.stop()
+	})
+}
+
+// An actor can fail by a message that came too late, when it is free and a shard has
+// just taken it for a profile.
+func TestActorFailsWhenItIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Registrar{Name: "r", URI: "sip:registrar.test", Concurrency: 1})
+		w.start()
+		w.declare(1)
+		time.Sleep(10 * time.Second)
+		w.wantStates(map[string]int{StateRegistered: 1})
+		crew := w.farm.crew
+		a := crew.take()
+		a.tell((*verdict)(nil))
+		synctest.Wait()
+		if !a.dead.Load() {
+			t.Fatal("the message did not fail it")
+		}
+		crew.idle = append(crew.idle, a) // what the shard takes next
+		shard, done := w.farm.restored[Shard("p0")], make(chan struct{})
+		w.farm.root.Send(shard.self, &visitOne{id: "p0", done: done, f: func(e *entry) { shard.give(e, timerOrder, nil) }})
+		<-done
+		time.Sleep(time.Minute)
+		if _, err := w.farm.Do(t.Context(), "p0", profile.Refresh{}); err != nil {
+			t.Errorf("refresh: %v", err)
+		}
+		time.Sleep(time.Minute)
+		w.wantStates(map[string]int{StateRegistered: 1})
+		if e := shard.entries["p0"]; e.busy == &a.busy || e.newest.Load().busy == &a.busy {
+			t.Error("the profile holds on to an actor that failed")
+		}
 		w.stop()
 	})
 }

@@ -46,7 +46,8 @@ type busy struct {
 	// its way, so that none is lost. It guards what follows.
 	mu    sync.Mutex
 	entry *entry
-	// given is true until the actor gives the profile back, or fails.
+	// given is true until the actor gives the profile back, or the shard knows that it
+	// failed.
 	given bool
 	// sent counts the orders that the actor was given, and waiting are those of
 	// them whose outcome somebody waits for.
@@ -56,7 +57,8 @@ type busy struct {
 	// does, and anyone may read it.
 	now versioned
 
-	// What follows the shard writes, before the actor is told.
+	// What follows the shard writes, too, before it tells the actor; the actor
+	// forgets first.
 
 	// number tells this time from the others that the actor has had.
 	number uint64
@@ -191,22 +193,14 @@ func statusIndex(status string) uint8 {
 
 // engage gives the entry to a free actor, with the state v, or the one it has.
 func (e *entry) engage(shard *shardActor, a *profileActor, first *order, v *versioned) *busy {
-	b, h := &a.busy, e.newest.Load()
-	if v == nil && h.busy != nil {
+	b := &a.busy
+	if v == nil {
 		known := e.load()
 		v = &known
 	}
 	b.mu.Lock()
-	b.entry, b.given, b.sent, b.waiting = e, true, 0, nil
+	b.entry, b.given, b.sent, b.waiting, b.now = e, true, 0, nil, *v
 	b.take(first)
-	switch {
-	case v != nil:
-		b.now = *v
-	case h == nothing:
-		b.now = versioned{}
-	default:
-		b.now.version = e.words.UnpackInto(e.id, h.packed, &b.now.state)
-	}
 	b.number++
 	b.shard, b.first, b.reload = shard, first, e.reload
 	b.mu.Unlock()

@@ -232,7 +232,7 @@ func (f *Farm) Vacant(ctx context.Context, id string) error {
 			if e != nil {
 				state := e.state()
 				exists = state.Exists()
-				leaving = !exists && !e.parked() && e.newest.Load().busy != nil
+				leaving = !exists && !e.parked() && (e.reload || e.newest.Load().busy != nil)
 			}
 		}})
 		select {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -24,16 +25,16 @@ type profileActor struct {
 	self *actor.PID
 	// appended gives the outcome of an append to the actor's mailbox.
 	appended func(error)
-	// spare is a request that is not out, to be used again, and so is consulted a
-	// question to the DigestActor.
+	// spare and consulted are a request and a question to the DigestActor that are not
+	// out, and are used again; offered is the command that a verdict becomes.
 	spare     *sending
 	consulted *consultation
 	offered   profile.CredentialsOffered
 	// at is when the message in hand came.
 	at time.Time
 	home
-	// dead is true once it panicked, and the crew's.
-	dead bool
+	// dead is true once it panicked. The crew writes it.
+	dead atomic.Bool
 
 	// decider is the memory of decision.
 	decider  profile.Decider

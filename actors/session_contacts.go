@@ -45,12 +45,13 @@ func contactKeys(id string, spec profile.Spec) []string {
 
 // affected tells whether a change of a profile is one for the index.
 func (x *contactIndex) affected(before, after *profile.State) bool {
-	return x.on.Load() && (before.Exists() != after.Exists() || before.Spec != after.Spec)
+	return before.Exists() != after.Exists() || before.Spec != after.Spec
 }
 
-// changed follows a profile from one declaration to the next.
+// changed follows a profile from one declaration to the next, once others see that
+// state: whoever turns the index on meanwhile finds either this or the state.
 func (x *contactIndex) changed(e *entry, before, after *profile.State) {
-	if !x.affected(before, after) {
+	if !x.on.Load() || !x.affected(before, after) {
 		return
 	}
 	var old, now []string

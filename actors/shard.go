@@ -206,7 +206,11 @@ func (o *order) fail(err error) {
 func (s *shardActor) give(e *entry, o *order, v *versioned) {
 	if !s.add(e, o) {
 		a := s.farm.crew.take()
-		a.tell(e.engage(s, a, o, v))
+		b := e.engage(s, a, o, v)
+		a.tell(b)
+		if a.dead.Load() { // while it was free; who found that out did not see the profile
+			s.tell(&failed{busy: b, reason: errFailed})
+		}
 	}
 	// The actor guards its own deadlines while it runs; this one is for the
 	// case that it cannot.

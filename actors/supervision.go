@@ -64,15 +64,21 @@ func (s *shardActor) HandleFailure(_ *actor.ActorSystem, supervisor actor.Superv
 
 var errFailed = errors.New("profile failed")
 
-// failed: the actor of a profile panicked, and is stopped.
+// failed: the actor of a profile panicked, and is stopped. It may be told twice. The
+// entry lets go of the actor, with all that it had in hand.
 func (s *shardActor) failed(b *busy, reason any) {
 	e := b.entry
 	b.mu.Lock()
+	given := b.given
 	b.given = false
 	b.mu.Unlock()
-	e.reload = true
+	if !given {
+		return
+	}
 	b.failAll(errFailed) // what was given to it after it panicked
 	v, crashes := e.load(), e.failures()
+	e.pack(&v)
+	e.busy, e.reload = nil, true
 	crashes.version = v.version
 	wait := crashes.failed(reason)
 	s.farm.observer.ActorRestarted(crashes.parked)

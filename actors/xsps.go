@@ -200,10 +200,9 @@ func (f *Farm) digested(name string, r *registrar) *tally {
 		return t
 	}
 	t := f.tallies.of(name, messages.DigestHandler)
-	if r.config.Name != name {
-		return t // it is not configured
+	if r != &unknownRegistrar { // which all farms share
+		r.digests.Store(t)
 	}
-	r.digests.Store(t)
 	return t
 }
 

@@ -12,16 +12,20 @@ import (
 // processes come one by one, and each would wake the processor. Whatever comes after
 // a silence is read at once.
 type company struct {
-	// room is how many datagrams the socket keeps for certain.
+	// room is how many datagrams may come meanwhile.
 	room int
 	// since is when the last pause began, and count what came since.
 	since time.Time
 	count int
 }
 
+// plenty is how many datagrams share a wake-up well: with more of them a pause costs
+// time and saves nothing.
+const plenty = 160
+
 // roomOf is a quarter of what the socket's buffer holds if every datagram takes 2 KiB,
-// as Linux counts those of 700 to 1,700 bytes.
-func roomOf(conn *net.UDPConn) int { return max(grantedBuffer(conn)*2/2048/4, 1) }
+// as Linux counts those of 700 to 1,700 bytes, and no more than plenty.
+func roomOf(conn *net.UDPConn) int { return min(max(grantedBuffer(conn)*2/2048/4, 1), plenty) }
 
 func (c *company) came(datagrams int) { c.count += datagrams }
 

@@ -90,7 +90,7 @@ func (b *batch) receive(fd uintptr) bool {
 		case errors.Is(errno, unix.EAGAIN):
 			return false
 		case !errors.Is(errno, unix.EINTR):
-			b.fault = os.NewSyscallError("recvmmsg", errno)
+			b.count, b.fault = 0, os.NewSyscallError("recvmmsg", errno)
 			return true
 		}
 	}
