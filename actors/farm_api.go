@@ -121,11 +121,13 @@ func (f *Farm) State(ctx context.Context, id string) (state profile.State, waiti
 		return profile.State{}, false, ErrStarting
 	}
 	done := make(chan struct{})
-	found := false
+	var seen struct { // until done the visitor's, whoever gives up
+		state   profile.State
+		waiting bool
+	}
 	f.root.Send(f.shardOf(id), &visitOne{id: id, done: done, f: func(e *entry) {
 		if e != nil {
-			state, waiting = e.state(), e.waiting
-			found = state.Exists()
+			seen.state, seen.waiting = e.state(), e.waiting
 		}
 	}})
 	select {
@@ -135,10 +137,10 @@ func (f *Farm) State(ctx context.Context, id string) (state profile.State, waiti
 	case <-f.stopped:
 		return profile.State{}, false, ErrStopping
 	}
-	if !found {
+	if !seen.state.Exists() {
 		return profile.State{}, false, ErrNotFound
 	}
-	return state, waiting, nil
+	return seen.state, seen.waiting, nil
 }
 
 // Profiles returns a page of profiles in the order of their ids. A page visits

@@ -38,6 +38,9 @@ type known struct {
 // sighting is a text that stood in a profile, both as their hashes.
 type sighting struct{ text, owner uint64 }
 
+// metBy tells whether another owner shows the same text.
+func (s *sighting) metBy(o sighting) bool { return s.text == o.text && s.owner != o.owner }
+
 // Number is the number of a text, and false for one that has none. A text gets
 // a number when a second owner shows it, so that what is unique (the opaque of
 // one challenge, say) does not fill the table.
@@ -67,9 +70,11 @@ func (t *Table) meet(text, owner string) (uint64, bool) {
 		t.seed = maphash.MakeSeed()
 	}
 	s := sighting{maphash.String(t.seed, text), maphash.String(t.seed, owner)}
-	place := &t.seen[s.text%candidates]
-	if place.text != s.text || place.owner == s.owner {
-		*place = s
+	// Two places, or two texts of every profile that share one would displace each
+	// other for ever.
+	a, b := &t.seen[s.text%candidates], &t.seen[s.text>>32%candidates]
+	if !a.metBy(s) && !b.metBy(s) {
+		*a, *b = s, s
 		return 0, false
 	}
 	k := t.known.Load()
